@@ -1,0 +1,69 @@
+# Data Analysis Platform. `make` lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+INVENTORY ?= local
+BIN := .venv/bin
+
+##@ Use
+.PHONY: deploy
+deploy: run-env ## Bring the platform up on the inventory's machines (INVENTORY=local)
+	$(BIN)/dap -e $(INVENTORY) deploy
+
+.PHONY: status
+status: run-env ## Show what runs where
+	$(BIN)/dap -e $(INVENTORY) status
+
+.PHONY: verify
+verify: run-env ## Prove from a user's place that the platform works
+	$(BIN)/dap -e $(INVENTORY) verify
+
+.PHONY: credentials
+credentials: run-env ## Show every login (secret!)
+	$(BIN)/dap -e $(INVENTORY) credentials
+
+.PHONY: destroy
+destroy: run-env ## Remove containers and rendered files; data and secrets stay
+	$(BIN)/dap -e $(INVENTORY) destroy
+
+##@ Develop
+.PHONY: test
+test: check ## Everything: checks, unit tests, real deployments
+	$(BIN)/pytest tests/integration
+
+.PHONY: check
+check: dev-env ## Linters, types, schemas, rendered files, unit tests
+	$(BIN)/python -m tests.lint
+	$(BIN)/pytest tests/unit tests/render
+
+.PHONY: format
+format: dev-env ## Format the Python code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: reference
+reference: dev-env ## Write the generated reference pages and examples
+	$(BIN)/python -m dap.reference
+
+.PHONY: lock
+lock: dev-env ## Resolve the newest allowed versions into requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev --generate-hashes \
+	  --no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .cache
+
+##@ Help
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run-env dev-env
+run-env:
+	@scripts/bootstrap run
+dev-env:
+	@scripts/bootstrap dev

@@ -1,0 +1,180 @@
+#!/usr/bin/python
+"""Decides what a host's Docker needs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible.module_utils.dap_engine import (  # type: ignore[import-untyped]
+    EngineState,
+    HostState,
+    Plan,
+    lacking,
+    plan,
+)
+from ansible.module_utils.dap_probe import (  # type: ignore[import-untyped]
+    apparmor_unready,
+    apt_sources,
+    engine_state,
+    init_system,
+    os_release,
+    service_enabled,
+)
+
+DOCUMENTATION = r"""
+module: dap_docker_plan
+short_description: Decide what a host's Docker needs
+description:
+  - Looks at the engine, its plugins, the packages and the apt sources, and says what is to be done.
+  - Changes nothing. In check mode it reports as changed what the role would do.
+  - Docker's own repository is asked for only when something has to be installed.
+author: The authors of the data analysis platform
+options:
+  platform:
+    description: Name of the platform; files on the host are named after it.
+    type: str
+    required: true
+  repository:
+    description: Address of Docker's own repository, above the distributions.
+    type: str
+    required: true
+  must_be_ready:
+    description: Fail if anything is left to do; for a last look after the role has done its work.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Decide what Docker needs
+  dap_docker_plan:
+    platform: dap
+    repository: https://download.docker.com/linux
+"""
+
+RETURN = r"""
+plan:
+  description: >-
+    What is to be done: outcome (use, docker-repository, distribution), needed, installs, reasons, packages,
+    upgrade,
+    files (path and content), key, start (systemd, sysv, detached or empty), notes.
+  type: dict
+  returned: success
+dap:
+  description: Holds C(engine) (what is there), C(outcome), C(reasons) and C(notes).
+  type: dict
+  returned: always
+"""
+
+_REACH_LIMIT_S = 5
+
+
+def reachable(repository: str, os_id: str, codename: str) -> bool:
+    """Whether Docker's repository answers, and has packages for this release."""
+    # Costs a tenth of a second, and a host that has everything never comes here.
+    from ansible.module_utils.urls import open_url  # type: ignore[import-untyped]
+
+    try:
+        answer = open_url(
+            f"{repository}/{os_id}/dists/{codename}/InRelease", method="HEAD", timeout=_REACH_LIMIT_S
+        )
+    except Exception:  # whatever keeps it from answering: names, network, TLS, proxy, a login page
+        return False
+    return bool(answer.status == 200)
+
+
+def host_state(repository: str) -> HostState:
+    """Look at the host; what only an installation needs to know is looked at only then."""
+    system, init, engine = os_release(), init_system(), engine_state()
+    state = HostState(
+        os_id=system.get("ID", ""),
+        os_version=system.get("VERSION_ID", ""),
+        codename=system.get("VERSION_CODENAME", ""),
+        init=init,
+        engine=engine,
+        enabled=service_enabled(init),
+    )
+    if not lacking(engine):
+        return state
+    return replace(
+        state,
+        sources=apt_sources(),
+        apparmor_unready=apparmor_unready(),
+        repository_reachable=None
+        if engine.family == "distribution"
+        else reachable(repository, state.os_id, state.codename),
+    )
+
+
+def steps(decided: Plan) -> list[str]:
+    """What the role would do, in words."""
+    told = [f"writes {file.path}" for file in decided.files]
+    if decided.packages:
+        told.append(f"installs {', '.join(decided.packages)}")
+    if decided.upgrade:
+        told.append(f"upgrades {', '.join(decided.upgrade)}")
+    if decided.start:
+        told.append(f"starts the Docker engine ({decided.start})")
+    return told
+
+
+def result_of(decided: Plan, engine: EngineState, check_mode: bool) -> dict[str, object]:
+    """The module's result for a plan that is not a refusal."""
+    told = steps(decided)
+    summary = f"Docker {engine.running}, Compose {engine.compose}, buildx {engine.buildx}"
+    result: dict[str, object] = {
+        "changed": check_mode and decided.needed,
+        "plan": {**asdict(decided), "needed": decided.needed, "installs": decided.installs},
+        "message": "; ".join([*decided.reasons, *told]) or summary,
+        "dap": {
+            "engine": asdict(engine),
+            "outcome": decided.outcome,
+            "reasons": list(decided.reasons),
+            "notes": list(decided.notes),
+        },
+    }
+    if check_mode and decided.needed:
+        result["changed_items"] = told
+        result["diff"] = [
+            {"before_header": file.path, "after_header": file.path, "before": before, "after": file.content}
+            for file in decided.files
+            if (before := _text(file.path)) != file.content
+        ]
+    return result
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8") if os.path.exists(path) else ""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "platform": {"type": "str", "required": True},
+            "repository": {"type": "str", "required": True},
+            "must_be_ready": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    state = host_state(module.params["repository"])
+    decided = plan(state, module.params["platform"], module.params["repository"])
+    if decided.outcome == "refuse":
+        module.fail_json(
+            msg=f"{'; '.join(decided.reasons)}. {decided.suggestion}",
+            dap={
+                "engine": asdict(state.engine),
+                "outcome": decided.outcome,
+                "reasons": list(decided.reasons),
+            },
+        )
+    if module.params["must_be_ready"] and decided.needed:
+        left = "; ".join([*decided.reasons, *steps(decided)])
+        module.fail_json(msg=f"Docker is not ready after all: {left}. See what apt said above")
+    module.exit_json(**result_of(decided, state.engine, module.check_mode))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+#!/usr/bin/python
+"""Starts a Docker engine where no init system does, and waits until it answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible.module_utils.dap_probe import output_of, search_path, text_of  # type: ignore[import-untyped]
+
+DOCUMENTATION = r"""
+module: dap_docker_start
+short_description: Wait for the Docker engine, starting it where no init system does
+description:
+  - An engine that answers is left alone.
+author: The authors of the data analysis platform
+options:
+  detached:
+    description: Start the engine as a process of its own. Otherwise a service has been told to, and this only
+        waits.
+    type: bool
+    required: true
+  timeout:
+    description: Seconds to wait for the engine's answer.
+    type: int
+    default: 60
+  log:
+    description: File that a detached engine writes to; its last lines are shown when it does not come up.
+    type: path
+    default: /var/log/dockerd.log
+"""
+
+EXAMPLES = r"""
+- name: Start the engine
+  dap_docker_start:
+    detached: true
+"""
+
+RETURN = r"""
+message:
+  description: What was done.
+  type: str
+  returned: success
+"""
+
+_SHOWN_LINES = 20
+# Left behind when the container or machine went down hard. A new process that happens to have the old number
+# makes the engine believe that it runs already ("process with PID … is still running"), or wait for a
+# containerd that isn't.
+_PID_FILES = {
+    "/var/run/docker.pid": "dockerd",
+    "/var/run/docker/containerd/containerd.pid": "containerd",
+}
+
+
+def answers() -> bool:
+    """Whether the engine answers."""
+    return bool(output_of("docker", "version", "--format", "{{.Server.Version}}"))
+
+
+def process_of(pid_file: str, program: str) -> int:
+    """Id of the running process that a file names; 0 when there is none, or it is another program by now."""
+    number = text_of(pid_file).strip()
+    if not number.isdigit():
+        return 0
+    return int(number) if text_of(f"/proc/{number}/comm").strip() == program else 0
+
+
+def environment() -> dict[str, str]:
+    """What the engine gets to know: where its programs lie, and the host's proxy; nothing else from here."""
+    proxy = ("http_proxy", "https_proxy", "no_proxy")
+    return {
+        "PATH": search_path(),
+        **{name: value for name, value in os.environ.items() if name.lower() in proxy},
+    }
+
+
+def start(log: str) -> subprocess.Popen[bytes] | None:
+    """Start the engine in a session of its own, so that it outlives this one; None when it runs already.
+
+    Raises:
+        FileNotFoundError: the engine is not installed.
+    """
+    for pid_file, program in _PID_FILES.items():
+        if not process_of(pid_file, program):
+            Path(pid_file).unlink(missing_ok=True)
+    if process_of("/var/run/docker.pid", "dockerd"):
+        return None  # on its way up; it only has to be waited for
+    program_path = shutil.which("dockerd", path=search_path())
+    if not program_path:
+        raise FileNotFoundError("dockerd is not installed")
+    with Path(log).open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - fixed command
+            [program_path],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=environment(),
+            start_new_session=True,
+        )
+
+
+def wait(timeout: int, process: subprocess.Popen[bytes] | None) -> str:
+    """Wait until the engine answers; returns why it doesn't, empty when it does."""
+    end = time.monotonic() + timeout
+    while not answers():
+        if process is not None and process.poll() is not None:
+            return f"the Docker engine ended at once (exit code {process.returncode})"
+        if time.monotonic() > end:
+            return f"the Docker engine does not answer after {timeout} s"
+        time.sleep(0.3)
+    return ""
+
+
+def last_words(log: str, detached: bool) -> str:
+    """The end of what the engine had to say."""
+    if detached:
+        return "\n".join(text_of(log).splitlines()[-_SHOWN_LINES:])
+    return str(output_of("journalctl", "--unit", "docker", "--no-pager", "--lines", str(_SHOWN_LINES)))
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "detached": {"type": "bool", "required": True},
+            "timeout": {"type": "int", "default": 60},
+            "log": {"type": "path", "default": "/var/log/dockerd.log"},
+        },
+        supports_check_mode=True,
+    )
+    detached, log = module.params["detached"], module.params["log"]
+    if answers():
+        module.exit_json(changed=False, message="the Docker engine answers")
+    if module.check_mode:
+        module.exit_json(changed=detached, message="would start the Docker engine")
+    try:
+        process = start(log) if detached else None
+    except OSError as error:
+        module.fail_json(msg=f"the Docker engine cannot be started: {error}")
+    problem = wait(module.params["timeout"], process)
+    if problem:
+        where = log if detached else "journalctl --unit docker"
+        module.fail_json(msg=f"{problem}; the end of its log ({where}):\n{last_words(log, detached)}")
+    module.exit_json(
+        changed=detached, message=f"started the Docker engine, its log is {log}" if detached else "it is up"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+#!/usr/bin/python
+"""Bring a tree of rendered files into the wanted state, in one task whatever the number of files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible.module_utils.dap_files import (  # type: ignore[import-untyped]
+    PENDING,
+    Entry,
+    Found,
+    Tree,
+    TreeError,
+    checked_path,
+    find_directory,
+    make_directory,
+    parents,
+)
+
+DOCUMENTATION = """
+module: dap_tree
+short_description: Bring a tree of rendered files into the wanted state
+description:
+  - Writes what differs, atomically, and removes the files that it wrote before and that are no longer listed.
+  - Adds every path to C(<root>/.pending.json) before it touches it. M(dap_compose) empties that file once
+    the services know, so no change is lost when a deploy is killed in between.
+options:
+  root: {type: path, required: true, description: The folder of the tree.}
+  name: {type: str, required: true, description: Which list this is; several lists share one tree.}
+  files:
+    type: list
+    elements: dict
+    default: []
+    description: The files, content in base64 so that nothing on the way takes it for a template.
+  directories:
+    type: list
+    elements: dict
+    default: []
+    description: Data folders outside the tree, made with owner and mode; what is in them is not touched.
+  marker:
+    type: dict
+    description: A file that says whose data this is. Written before any data folder; must not differ.
+"""
+
+RETURN = """
+changed_paths: {type: list, returned: always, description: Files written or given another owner or mode.}
+removed_paths: {type: list, returned: always, description: Files removed.}
+changed_directories: {type: list, returned: always, description: Data folders made or corrected.}
+"""
+
+DIFF_LIMIT = 200_000
+ENTRY = {
+    "path": {"type": "str", "required": True},
+    "mode": {"type": "str", "required": True},
+    "uid": {"type": "int", "required": True},
+    "gid": {"type": "int", "required": True},
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the module is asked for."""
+
+    name: str
+    files: dict[str, Entry]
+    directories: dict[str, Entry]
+    marker: Path | None
+    owner: str
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Wanted:
+        """Read and check the module's parameters.
+
+        Raises:
+            TreeError: a path could lead out of the tree, stands there twice, or is file and folder at once.
+        """
+        files = {checked_path(item["path"]): Entry.of(item) for item in given["files"]}
+        directories = {item["path"]: Entry.of(item) for item in given["directories"]}
+        if len(files) != len(given["files"]) or len(directories) != len(given["directories"]):
+            raise TreeError("a path is listed twice")
+        for path in files:
+            first = PurePosixPath(path).parts[0]
+            if first == PENDING or first.startswith(".incoming-") or first.endswith("-files.json"):
+                raise TreeError(f"{path} is a name that the tree needs for itself")
+            for parent in parents(path):
+                if parent in files:
+                    raise TreeError(f"{parent} is listed as a file and as the folder of {path}")
+        for path in directories:
+            if not Path(path).is_absolute() or ".." in PurePosixPath(path).parts:
+                raise TreeError(f"{path!r} is no absolute path of a data folder")
+        marker = given["marker"] or {}
+        return cls(
+            given["name"],
+            files,
+            directories,
+            Path(marker["path"]) if marker else None,
+            marker.get("content", ""),
+        )
+
+    @property
+    def record(self) -> str:
+        """The file that lists what was written."""
+        return f".{self.name}-files.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done. Each value holds what is there now, None for nothing."""
+
+    removals: dict[str, Found | None]
+    writes: dict[str, tuple[Entry, Found | None]]
+    adjustments: dict[str, tuple[Entry, Found]]
+    directories: dict[str, tuple[Entry, Found | None]]
+    marker_missing: bool
+    record_differs: bool
+
+    @property
+    def changed_paths(self) -> list[str]:
+        """Files that get new content, owner or mode."""
+        return sorted([*self.writes, *self.adjustments])
+
+    @property
+    def removed_paths(self) -> list[str]:
+        """Files that are there and go."""
+        return sorted(path for path, found in self.removals.items() if found is not None)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be done that an operator would call a change."""
+        return bool(self.changed_paths or self.removed_paths or self.directories or self.marker_missing)
+
+
+def marker_missing(wanted: Wanted) -> bool:
+    """Whether the marker still has to be written.
+
+    Raises:
+        TreeError: the data belongs to another platform, or to nobody known.
+    """
+    if wanted.marker is None:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        written = wanted.marker.read_text(encoding="utf-8").strip()
+        if written == wanted.owner:
+            return False
+        raise TreeError(
+            f"{wanted.marker.parent} holds another platform's data ({written[:80]}, not {wanted.owner}): "
+            "deploy with the secrets that belong to that data, or choose another data folder"
+        )
+    for path in map(Path, wanted.directories):
+        if wanted.marker.parent in path.parents and path.is_dir() and any(path.iterdir()):
+            raise TreeError(
+                f"{path} is not empty, but without {wanted.marker} nothing says that it is this platform's "
+                f"data: move it away, or write {wanted.owner} into that file if it is"
+            )
+    return True
+
+
+def make_plan(tree: Tree, wanted: Wanted) -> Plan:
+    """Compare what is there with what is wanted; changes nothing."""
+    owned = tree.owned(wanted.record)
+    removals: dict[str, Found | None] = {}
+    for path in sorted(owned - set(wanted.files) - tree.others(wanted.record)):
+        # A folder or a link where the file was is somebody else's, and stays.
+        with contextlib.suppress(TreeError):
+            removals[path] = tree.find(path)
+    writes: dict[str, tuple[Entry, Found | None]] = {}
+    adjustments: dict[str, tuple[Entry, Found]] = {}
+    for path, entry in wanted.files.items():
+        # What is in the way only because it is about to be removed is not in the way.
+        file_goes = any(parent in removals for parent in parents(path))
+        folder_goes = any(path in parents(removal) for removal in removals)
+        found = None if file_goes or folder_goes else tree.find(path)
+        if found is None or found.content != entry.content:
+            writes[path] = (entry, found)
+        elif found.differs(entry):
+            adjustments[path] = (entry, found)
+    compared = [(path, entry, find_directory(Path(path))) for path, entry in wanted.directories.items()]
+    directories = {
+        path: (entry, found) for path, entry, found in compared if not found or found.differs(entry)
+    }
+    return Plan(
+        removals, writes, adjustments, directories, marker_missing(wanted), owned != set(wanted.files)
+    )
+
+
+def apply_plan(tree: Tree, wanted: Wanted, plan: Plan) -> None:
+    """Do what the plan says, in an order that the next run can take up from anywhere.
+
+    What is to be touched stands in the records first; what is gone leaves them last.
+    """
+    incoming = f".incoming-{wanted.name}"
+    if plan.marker_missing and wanted.marker:
+        owner = Entry(wanted.marker.name, 0o644, os.geteuid(), os.getegid(), f"{wanted.owner}\n".encode())
+        Tree(wanted.marker.parent).write(owner, incoming)
+        shutil.rmtree(wanted.marker.parent / incoming)
+    for entry, _ in plan.directories.values():
+        make_directory(entry)
+    touched = {*plan.changed_paths, *plan.removed_paths}
+    if touched:
+        tree.write_record(PENDING, tree.owned(PENDING) | touched, incoming)
+    if plan.record_differs:
+        tree.write_record(wanted.record, tree.owned(wanted.record) | set(wanted.files), incoming)
+    needed = {parent for path in {*wanted.files} | tree.others(wanted.record) for parent in parents(path)}
+    for path in plan.removals:
+        tree.remove(path, needed)
+    for entry, _ in plan.writes.values():
+        tree.write(entry, incoming)
+    for entry, _ in plan.adjustments.values():
+        tree.adjust(entry)
+    if plan.record_differs:
+        tree.write_record(wanted.record, wanted.files, incoming)
+    shutil.rmtree(tree.root / incoming, ignore_errors=True)
+
+
+def file_diff(path: str, before: bytes | None, after: bytes | None) -> dict[str, str]:
+    """One entry of Ansible's diff: unified text, or a line with sizes for what is no text."""
+    with contextlib.suppress(UnicodeDecodeError):
+        old, new = (before or b"").decode(), (after or b"").decode()
+        if "\0" not in old + new and len(old + new) <= DIFF_LIMIT:
+            return {"before_header": path, "after_header": path, "before": old, "after": new}
+    sizes = ["absent" if content is None else f"{len(content)} bytes" for content in (before, after)]
+    return {"prepared": f"{path}: {sizes[0]} -> {sizes[1]}\n"}
+
+
+def ownership_diff(path: str, found: Found | None, entry: Entry) -> dict[str, str]:
+    """One entry of Ansible's diff for owner and mode."""
+    before = f"{found.mode:04o} {found.uid}:{found.gid}" if found else "absent"
+    return {"prepared": f"{path}: {before} -> {entry.mode:04o} {entry.uid}:{entry.gid}\n"}
+
+
+def make_diff(plan: Plan) -> list[dict[str, str]]:
+    """Everything that the plan changes, readable."""
+    diff = [file_diff(path, found.content, None) for path, found in plan.removals.items() if found]
+    for path, (entry, before) in sorted(plan.writes.items()):
+        diff.append(file_diff(path, before.content if before else None, entry.content))
+        if before and before.differs(entry):
+            diff.append(ownership_diff(path, before, entry))
+    changes: dict[str, tuple[Entry, Found | None]] = {**plan.adjustments, **plan.directories}
+    diff += [ownership_diff(path, found, entry) for path, (entry, found) in sorted(changes.items())]
+    return diff
+
+
+def options(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Options of a dictionary that are all required strings."""
+    return {name: {"type": "str", "required": True} for name in names}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    files = {"type": "list", "elements": "dict", "default": [], "options": {**ENTRY, **options(["content"])}}
+    module = AnsibleModule(
+        argument_spec={
+            **options(["name"]),
+            "root": {"type": "path", "required": True},
+            "files": files,
+            "directories": {"type": "list", "elements": "dict", "default": [], "options": ENTRY},
+            "marker": {"type": "dict", "options": options(["path", "content"])},
+        },
+        supports_check_mode=True,
+    )
+    tree = Tree(Path(module.params["root"]))
+    try:
+        wanted = Wanted.of(module.params)
+        plan = make_plan(tree, wanted)
+        if not module.check_mode:
+            apply_plan(tree, wanted, plan)
+    except (TreeError, OSError) as error:
+        module.fail_json(msg=str(error))
+        return
+    result: dict[str, Any] = {"changed": plan.changed, "changed_directories": sorted(plan.directories)}
+    result.update(changed_paths=plan.changed_paths, removed_paths=plan.removed_paths)
+    if module._diff:
+        result["diff"] = make_diff(plan)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The rules that every container of the platform keeps, applied to a service's Compose fragment.
+
+A fragment says only what is special about its service. An exception from a rule is a key of the fragment
+that the manifest names under ``exceptions`` with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dap.errors import DapError
+from dap.facts import HostFacts
+from dap.manifest import Service
+from dap.site import Site
+
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+# Keys that only the platform sets; a fragment may set them when the manifest gives a reason.
+GUARDED = (
+    *("user", "read_only", "cap_drop", "cap_add", "security_opt", "privileged", "pids_limit", "mem_limit"),
+    *("memswap_limit", "logging", "restart", "network_mode", "pid", "ipc", "devices", "ports"),
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the platform knows of a container besides its fragment.
+
+    Attributes:
+        config: whether the service has configuration files (mounted at /etc/dap).
+        secrets: names of its secret files (mounted at /run/secrets).
+        config_hash: changes with any of those files, so that Compose replaces the container then.
+    """
+
+    site: Site
+    service: Service
+    image: str
+    facts: HostFacts
+    config: bool
+    secrets: list[str]
+    config_hash: str
+
+
+def network(name: str) -> dict[str, Any]:
+    """The one network of a platform; declared alike in every file that is included."""
+    return {"default": {"name": name}}
+
+
+def complete(fragment: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    """The Compose file of a service: its fragment with the rules applied."""
+    service = rules.service
+    own = fragment["services"].get(service.name)
+    if own is None or len(fragment["services"]) != 1:
+        raise DapError(f"{service.fragment}: wants exactly one service, {service.name}")
+    for key in GUARDED:
+        if key in own and key not in service.manifest.exceptions:
+            raise DapError(
+                f"{service.fragment}: {key} is set by the platform",
+                f"remove it, or give the reason in {service.name}/service.yml under exceptions.{key}",
+            )
+    merged = _merge(_base(rules), own)
+    secrets = {f"{service.name}_{name}": {"file": f"./secrets/{name}"} for name in rules.secrets}
+    document = {"services": {service.name: merged}, "networks": network(rules.site.platform.name)}
+    return document | ({"secrets": secrets} if secrets else {})
+
+
+def memory_bytes(memory: str, facts: HostFacts) -> int:
+    """A manifest's memory limit in bytes; a share is of the host's memory, in steps of 256 MiB."""
+    mib = 1024 * 1024
+    if memory.endswith("%"):
+        share = facts.memory_mib * int(memory[:-1]) // 100
+        return max(512, share // 256 * 256) * mib
+    return int(memory[:-1]) * {"m": mib, "g": 1024 * mib}[memory[-1]]
+
+
+def _base(rules: Rules) -> dict[str, Any]:
+    site, service, manifest = rules.site, rules.service, rules.service.manifest
+    settings = site.platform.services.get(service.name)
+    memory = memory_bytes((settings and settings.memory) or manifest.memory, rules.facts)
+    base: dict[str, Any] = {
+        "image": rules.image,
+        "container_name": f"{site.platform.name}-{service.name}",
+        "user": f"{manifest.user}:{manifest.user}",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "restart": "unless-stopped",
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "pids_limit": manifest.pids,
+        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
+        "environment": _environment(site, service),
+        "tmpfs": ["/tmp:mode=1777"],  # noqa: S108  the container's own
+        "volumes": _volumes(rules),
+        "networks": {"default": {"aliases": _aliases(site, service)}},
+        # Until start_interval can be relied upon (engine 25), the interval is also how long a start takes.
+        "healthcheck": {"interval": "5s", "timeout": "5s", "retries": 6, "start_period": "60s"},
+        "labels": {"dap.service": service.name, "dap.config": rules.config_hash},
+    }
+    if settings and settings.cpus:
+        base["cpus"] = settings.cpus
+    if rules.secrets:
+        base["secrets"] = [{"source": f"{service.name}_{name}", "target": name} for name in rules.secrets]
+    if manifest.ports:
+        address = site.platform.listen_address
+        base["ports"] = [_published(f"{address}", site.published_port(port), port) for port in manifest.ports]
+    needs = [name for name in manifest.needs if name in site.services]
+    if needs:
+        base["depends_on"] = {name: {"condition": "service_healthy"} for name in needs}
+    if manifest.provides == "jobs":
+        # Started by hand and gone when done, so neither restarted nor part of `up`.
+        base |= {"profiles": ["jobs"], "restart": "no"}
+        del base["container_name"], base["healthcheck"]
+    return base
+
+
+def _environment(site: Site, service: Service) -> dict[str, str]:
+    """What client libraries read: the CA, and how to reach the service's own database and buckets."""
+    environment = {
+        "TZ": site.platform.time_zone,
+        "SSL_CERT_FILE": CA_BUNDLE,
+        "REQUESTS_CA_BUNDLE": CA_BUNDLE,
+    }
+    if databases := service.manifest.databases:
+        environment["PGPASSFILE"] = "/run/secrets/pgpass"
+        first = databases[0]
+        environment |= {"PGHOST": first.server, "PGDATABASE": first.name, "PGUSER": first.name}
+    if service.manifest.buckets:
+        environment["AWS_SHARED_CREDENTIALS_FILE"] = "/run/secrets/s3_credentials"
+    return environment
+
+
+def _published(address: str, number: int, port: Any) -> dict[str, Any]:
+    target = port.container or number
+    return {"host_ip": address, "published": str(number), "target": target, "protocol": "tcp"}
+
+
+def _volumes(rules: Rules) -> list[dict[str, Any]]:
+    service, manifest = rules.service, rules.service.manifest
+    mounts = [_bind(CA_BUNDLE, CA_BUNDLE, read_only=True)]
+    if rules.config:
+        mounts.append(_bind("./config", "/etc/dap", read_only=True))
+    if manifest.tls:
+        # The folder, not the files: a renewed file replaces the old one, which a mounted file would not see.
+        mounts.append(_bind("./tls", "/run/tls", read_only=True))
+    data = rules.site.platform.paths.data
+    mounts += [_bind(f"{data}/{service.name}/{entry.name}", entry.target) for entry in manifest.data]
+    return mounts
+
+
+def _bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
+    """A bind mount that fails when its source is missing, instead of making an empty folder there."""
+    mount = {"type": "bind", "source": source, "target": target, "bind": {"create_host_path": False}}
+    return mount | ({"read_only": True} if read_only else {})
+
+
+def _aliases(site: Site, service: Service) -> list[str]:
+    """Names on the platform's network, so that the public names work inside it too."""
+    aliases = [service.name]
+    if service.manifest.provides == "proxy":
+        aliases += [site.platform.domain, *(vhost.host for vhost in site.vhosts)]
+    if service.manifest.tls and service.manifest.tls.names == "own":
+        aliases.append(site.own_host(service))
+    return list(dict.fromkeys(aliases))
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """``own`` over ``base``: mappings merge, lists join, anything else is replaced."""
+    merged = dict(base)
+    for key, value in own.items():
+        present = merged.get(key)
+        if isinstance(present, dict) and isinstance(value, dict):
+            merged[key] = _merge(present, value)
+        elif isinstance(present, list) and isinstance(value, list):
+            merged[key] = [*present, *value]
+        else:
+            merged[key] = value
+    return merged

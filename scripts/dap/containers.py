@@ -1,0 +1,102 @@
+"""The platform's containers on a host, as its Docker engine reports them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from dap.config import Host
+from dap.errors import DapError
+from dap.site import Site
+
+_FORMAT = (
+    '{"service":{{json (.Label "dap.service")}},"state":{{json .State}},'
+    '"status":{{json .Status}},"image":{{json .Image}}}'
+)
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of the platform.
+
+    Attributes:
+        state: the engine's word: running, exited, restarting …
+        health: healthy, unhealthy, starting, or empty without a healthcheck.
+        since: how long it has been in this state, in words.
+    """
+
+    host: str
+    service: str
+    state: str
+    health: str
+    since: str
+    image: str
+
+    @property
+    def well(self) -> bool:
+        """Whether it runs and is healthy."""
+        return self.state == "running" and self.health == "healthy"
+
+    def as_json(self) -> dict[str, str]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def argv_on(host: Host, argv: Sequence[str]) -> list[str]:
+    """``argv`` as it has to be run here to run on ``host``, with root's rights."""
+    if host.is_local:
+        return list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
+    variables = host.variables
+    ssh = ["ssh", "-o", "BatchMode=yes"]
+    if port := variables.get("ansible_port"):
+        ssh += ["-p", str(port)]
+    if key := variables.get("ansible_ssh_private_key_file"):
+        ssh += ["-i", str(key)]
+    target = str(variables.get("ansible_host", host.name))
+    user = variables.get("ansible_user")
+    quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in argv)
+    sudo = "" if user == "root" else "sudo -n "
+    return [*ssh, f"{user}@{target}" if user else target, sudo + quoted]
+
+
+def list_containers(site: Site, host: Host) -> list[Container]:
+    """The platform's containers on ``host``, by service.
+
+    Raises:
+        DapError: if the engine cannot be asked.
+    """
+    label = f"label=com.docker.compose.project={site.platform.name}"
+    argv = argv_on(host, ["docker", "ps", "--all", "--filter", label, "--format", _FORMAT])
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DapError(f"{host.name}: Docker cannot be asked: {error}", "dap deploy") from error
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no answer"]
+        raise DapError(f"{host.name}: Docker cannot be asked: {reason[0]}", "dap deploy")
+    return sorted(parse(host.name, done.stdout), key=lambda container: container.service)
+
+
+def parse(host: str, output: str) -> list[Container]:
+    """Containers from the lines that ``docker ps`` printed; those of finished jobs are left out."""
+    containers = []
+    for line in output.splitlines():
+        values = json.loads(line)
+        health = re.search(r"\((?:health: )?(healthy|unhealthy|starting)\)", values["status"])
+        since = re.sub(r" \(.*\)$", "", values["status"])
+        if values["service"]:
+            containers.append(
+                Container(
+                    host,
+                    values["service"],
+                    values["state"],
+                    health.group(1) if health else "",
+                    since,
+                    values["image"],
+                )
+            )
+    return containers

@@ -1,0 +1,124 @@
+"""Files that are written whole or not at all, and kept from other users' eyes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from dap.errors import DapError, Refused
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+PUBLIC_FILE = 0o644
+
+_OTHERS = 0o077
+
+
+def write_atomic(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file in one step: a reader, or a crash at any moment, sees the old content or the new one.
+
+    A symbolic link stays, its target is replaced.
+
+    Args:
+        path: the file; its folder exists.
+        content: all of the new content.
+        mode: permission bits, whatever the umask says.
+
+    Raises:
+        DapError: the file cannot be written (disk full, no permission); the old content is still there.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".dap-{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        _write_temporary_and_replace(temporary, target, content, mode)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise DapError(
+            f"cannot write {path}: {error.strerror}", f"make room or correct the permissions of {path.parent}"
+        ) from error
+
+
+def _write_temporary_and_replace(temporary: Path, target: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    try:
+        with open(descriptor, "wb") as file:
+            # The lock tells `remove_leftovers` of another process that this file is being worked on.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+            os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a power cut may undo the rename although the content is on disk.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; those of a living writer stay."""
+    for temporary in folder.glob(".dap-*.tmp"):
+        try:
+            with temporary.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temporary.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        except OSError as error:
+            raise DapError(f"cannot remove {temporary}: {error.strerror}", f"rm {temporary}") from error
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder (and its parents) that only its owner can enter; an existing one is left as it is.
+
+    Raises:
+        DapError: it cannot be created.
+    """
+    try:
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DapError(
+            f"cannot create the folder {folder}: {error.strerror}",
+            f"correct the permissions of {folder.parent}",
+        ) from error
+
+
+def make_private(paths: Iterable[Path]) -> list[str]:
+    """Take all rights of group and others away, where there are any.
+
+    Returns:
+        one line for each path that was changed.
+
+    Raises:
+        Refused: a mode is wrong and cannot be changed, because the file belongs to somebody else.
+    """
+    repairs = []
+    for path in paths:
+        try:
+            found = path.stat().st_mode & 0o7777
+        except FileNotFoundError:
+            # Another run has just renamed its temporary file.
+            continue
+        if not found & _OTHERS:
+            continue
+        wanted = PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE
+        try:
+            path.chmod(wanted)
+        except OSError as error:
+            raise Refused(
+                f"{path} is open to other users (mode {found:04o}) and cannot be closed: {error.strerror}",
+                f"sudo chmod {wanted:o} {path}",
+            ) from error
+        repairs.append(f"{path}: mode {found:04o} was open to other users, now {wanted:04o}")
+    return repairs

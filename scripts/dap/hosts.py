@@ -1,0 +1,155 @@
+"""Runs Ansible: the one way from the program to the hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dap.config import Inventory
+from dap.errors import DapError
+from dap.layout import ansible_dir
+
+Event = Mapping[str, Any]
+
+
+@dataclass
+class Run:
+    """What a playbook did.
+
+    Attributes:
+        changed: (host, task or items) of everything that changed.
+        failures: (host, message) of everything that failed.
+        results: what the platform's own modules returned, by task and host.
+        seconds: how long it took.
+    """
+
+    changed: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    results: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def result(self, task: str) -> dict[str, dict[str, Any]]:
+        """What the module of ``task`` returned, by host."""
+        return {host: result for (name, host), result in self.results.items() if name == task}
+
+
+def play(
+    playbook: str,
+    inventory: Inventory,
+    variables: Mapping[str, Any],
+    *,
+    log: Path,
+    check: bool = False,
+    diff: bool = False,
+    tags: Sequence[str] = (),
+    limit: str = "",
+    on_event: Callable[[Event], None] = lambda event: None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Run:
+    """Run ``ansible/<playbook>.yml`` on the inventory's hosts.
+
+    The variables may hold secrets: they go through a private file that lives as long as the run.
+
+    Args:
+        log: file that the readable output is appended to.
+        tags: only these parts of the playbook; all if empty.
+        limit: only this group of hosts; all if empty.
+        on_event: called for every event of the callback plugin ``dap_events``.
+        on_wait: called several times a second while nothing happens.
+
+    Raises:
+        DapError: if a host failed or could not be reached, with what each said.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="dap-", dir=log.parent) as folder:
+        variables_file = Path(folder, "variables.json")
+        variables_file.touch(mode=0o600)
+        variables_file.write_text(json.dumps({"dap": variables}), encoding="utf-8")
+        events_file = Path(folder, "events.jsonl")
+        events_file.touch(mode=0o600)
+        argv = _argv(playbook, inventory, variables_file)
+        argv += ["--check"] * check + ["--diff"] * diff
+        argv += ["--tags", ",".join(tags)] if tags else []
+        argv += ["--limit", limit] if limit else []
+        run = Run()
+        code = _follow(argv, events_file, log, run, on_event, on_wait)
+    run.seconds = time.monotonic() - started
+    if code != 0 or run.failures:
+        raise _failure(playbook, run, log)
+    return run
+
+
+def _argv(playbook: str, inventory: Inventory, variables: Path) -> list[str]:
+    return [
+        str(Path(sys.executable).with_name("ansible-playbook")),
+        "--inventory",
+        str(inventory.hosts_file),
+        "--extra-vars",
+        f"@{variables}",
+        str(ansible_dir() / f"{playbook}.yml"),
+    ]
+
+
+def _follow(
+    argv: list[str],
+    events_file: Path,
+    log: Path,
+    run: Run,
+    on_event: Callable[[Event], None],
+    on_wait: Callable[[], None],
+) -> int:
+    environment = os.environ | {
+        "ANSIBLE_CONFIG": str(ansible_dir() / "ansible.cfg"),
+        "DAP_EVENTS": str(events_file),
+        "LC_ALL": "C.UTF-8",
+    }
+    with log.open("a", encoding="utf-8") as output, events_file.open(encoding="utf-8") as events:
+        process = subprocess.Popen(  # noqa: S603  our own argv, no shell
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+        try:
+            while process.poll() is None:
+                _drain(events, run, on_event)
+                on_wait()
+                time.sleep(0.1)
+        except BaseException:
+            process.terminate()
+            process.wait(timeout=30)
+            raise
+        _drain(events, run, on_event)
+    return process.returncode
+
+
+def _drain(events: Any, run: Run, on_event: Callable[[Event], None]) -> None:
+    while line := events.readline():
+        event = json.loads(line)
+        _note(event, run)
+        on_event(event)
+
+
+def _note(event: Event, run: Run) -> None:
+    host, task = event.get("host", ""), event.get("task", "")
+    kind = event["event"]
+    if kind == "changed":
+        for item in event.get("changed_items") or [task]:
+            run.changed.append((host, str(item)))
+    if kind in ("failed", "unreachable"):
+        run.failures.append((host, event.get("message") or task))
+    if kind in ("ok", "changed", "failed") and isinstance(event.get("dap"), dict):
+        run.results[task, host] = event["dap"]
+
+
+def _failure(playbook: str, run: Run, log: Path) -> DapError:
+    if not run.failures:
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-5:]
+        return DapError("Ansible stopped:\n" + "\n".join(f"    {line}" for line in last), log=log)
+    text = "\n".join(f"{host}: {message}" for host, message in dict.fromkeys(run.failures))
+    return DapError(text, f"correct this, then run the same command again ({playbook})", log=log)

@@ -1,0 +1,87 @@
+"""Images: build contexts, the content-addressed tags made of them, and what each is built upon.
+
+Every image of the platform is built upon ``compose/base/image``, and that one upon Debian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dap.layout import ROOT, compose_dir
+from dap.manifest import Service
+
+DEBIAN_TAG = "debian:trixie-slim"
+DEBIAN_SUITE = "trixie"
+BASE = "base"
+_IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store"}
+
+
+@dataclass(frozen=True)
+class Build:
+    """An image that is built here.
+
+    Attributes:
+        name: service whose folder holds the Dockerfile.
+        tag: ``dap/<name>:<version>-<hash of the build context>``.
+        upon: tag of the image that it is built upon.
+        context: the build context as an uncompressed tar archive, the same bytes for the same files.
+    """
+
+    name: str
+    tag: str
+    upon: str
+    context: bytes
+
+
+def context_of(sources: Mapping[str, Path]) -> bytes:
+    """A build context as a tar archive.
+
+    Args:
+        sources: folder in the context (empty for its top) -> folder here.
+    """
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for prefix, folder in sorted(sources.items()):
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and not _IGNORED.intersection(path.parts):
+                    _add(tar, path, (Path(prefix) / path.relative_to(folder)).as_posix())
+    return archive.getvalue()
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a file without what differs between two checkouts: owner, times, umask."""
+    content = path.read_bytes()
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    entry.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def build_of(name: str, version: str, sources: Mapping[str, Path], upon: str) -> Build:
+    """An image to build; its tag changes with any file of the context and with what it is built upon."""
+    context = context_of(sources)
+    digest = hashlib.sha256(upon.encode() + b"\0" + context).hexdigest()[:12]
+    return Build(name, f"dap/{name}:{version}-{digest}", upon, context)
+
+
+def resolve(services: Mapping[str, Service]) -> tuple[dict[str, str], list[Build]]:
+    """The image reference of every service, and the images to build for them, the base first."""
+    base = build_of(BASE, DEBIAN_SUITE, {"": compose_dir() / BASE / "image"}, DEBIAN_TAG)
+    builds = {}
+    for name, service in services.items():
+        image = service.manifest.image
+        if image.build:
+            sources = {"": service.folder / "image"} | {
+                key: ROOT / path for key, path in image.include.items()
+            }
+            builds[name] = build_of(name, image.build, sources, base.tag)
+    references = {}
+    for name, service in services.items():
+        image = service.manifest.image
+        references[name] = image.pull or builds[image.same_as or name].tag
+    return references, [base, *(builds[name] for name in sorted(builds))] if builds else []

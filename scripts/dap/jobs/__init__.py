@@ -1,0 +1,5 @@
+"""Provisioning jobs: bring databases, roles, buckets and keys into the desired state.
+
+The package runs in the toolbox container, on the platform's network, where it is called ``jobs``; it must not
+import anything else of ``dap``. It creates what is missing, repairs what differs, and never removes data.
+"""

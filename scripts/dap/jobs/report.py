@@ -1,0 +1,35 @@
+"""What the jobs did, or in check mode would do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Report:
+    """Collects changes.
+
+    Attributes:
+        check: only say what would change.
+        changed: one line for each change.
+        unchanged: number of things that were right already.
+    """
+
+    check: bool = False
+    changed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+
+    def ensure(self, right: bool, change: str, make: Callable[[], object]) -> None:
+        """Call ``make`` if the thing is not ``right`` yet, and note ``change``."""
+        if right:
+            self.unchanged += 1
+            return
+        if not self.check:
+            make()
+        self.changed.append(change)
+
+    def as_json(self) -> str:
+        """The line that the program reads."""
+        return json.dumps({"changed": self.changed, "ok": self.unchanged})

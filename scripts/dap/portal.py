@@ -1,0 +1,100 @@
+"""What the portal page shows, derived from the manifests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from dap import __version__
+from dap.manifest import Service
+from dap.site import Site
+
+_LOGINS = {"login": "Platform login", "own": "Own login", "open": ""}
+
+
+def portal_context(site: Site, ca_certificate: bytes) -> dict[str, Any]:
+    """The part of every template's context that describes the platform to people; nothing in it is secret.
+
+    Returns:
+        ``platform``, ``services``, ``left_out``, ``projects``, ``connect``, ``probes``.
+    """
+    shown = [service for service in site.services.values() if service.manifest.provides != "jobs"]
+    return {
+        "platform": _platform(site, ca_certificate),
+        "services": [_service(site, service) for service in shown if service.name != "portal"],
+        "left_out": [],
+        "projects": [
+            {
+                "name": project.name,
+                "summary": project.summary,
+                "database": project.database,
+                "role": project.database,
+                "bucket": project.bucket,
+            }
+            for project in site.projects
+        ],
+        "connect": _connect(site),
+        "probes": [_probe(service) for service in shown if service.manifest.probe],
+    }
+
+
+def _platform(site: Site, ca_certificate: bytes) -> dict[str, Any]:
+    certificate = x509.load_pem_x509_certificate(ca_certificate) if ca_certificate else None
+    fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper() if certificate else ""
+    return {
+        "name": site.platform.name,
+        "domain": site.platform.domain,
+        "url": f"https://{site.platform.domain}{site.port_suffix}",
+        "version": __version__,
+        "private_ca": site.platform.tls.mode == "private-ca",
+        "ca_fingerprint": fingerprint,
+    }
+
+
+def _service(site: Site, service: Service) -> dict[str, Any]:
+    manifest = service.manifest
+    links = [{"label": web.label or manifest.title, "url": site.url(web)} for web in manifest.web if web.page]
+    endpoints = [
+        {"label": web.label or manifest.title, "value": site.url(web)} for web in manifest.web if not web.page
+    ]
+    if manifest.provides != "proxy":
+        endpoints += [
+            {"label": port.name, "value": f"{site.own_host(service)}:{site.published_port(port)}"}
+            for port in manifest.ports
+        ]
+    return {
+        "name": service.name,
+        "title": manifest.title,
+        "summary": manifest.summary,
+        "group": manifest.group,
+        "links": links,
+        "endpoints": endpoints,
+        "probe": manifest.probe is not None,
+        "login": _LOGINS[manifest.web[0].access] if links else "",
+    }
+
+
+def _connect(site: Site) -> dict[str, Any]:
+    """Where clients connect to; None for what is not part of this deployment."""
+    mlflow = site.services.get("mlflow")
+    stores = [service for service in site.providers("s3") if service.manifest.projects]
+    databases = [service for service in site.providers("postgres") if service.manifest.projects]
+    return {
+        "mlflow_url": site.url(mlflow.manifest.web[0]) if mlflow else None,
+        "s3_url": site.url(stores[0].manifest.web[0]) if stores else None,
+        "postgres_host": site.own_host(databases[0]) if databases else None,
+        "postgres_port": site.published_port(databases[0].manifest.ports[0]) if databases else None,
+        "git_url": None,
+        "ssh_host": None,
+    }
+
+
+def _probe(service: Service) -> dict[str, Any]:
+    probe = service.manifest.probe
+    assert probe is not None  # noqa: S101  the caller filters
+    if probe.type == "http":
+        url = f"http://{service.name}:{probe.port}{probe.path}"
+        return {"service": service.name, "type": "http", "url": url}
+    return {"service": service.name, "type": probe.type, "host": service.name, "port": probe.port}

@@ -1,0 +1,74 @@
+"""Preflight: what the hosts must offer, and what is wrong with them, all findings at once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dap.errors import Refused
+from dap.facts import HostFacts
+from dap.hosts import Run
+from dap.site import Site
+
+_DISK_GIB = 15
+_CLOCK_SECONDS = 120
+
+
+def wanted(site: Site) -> dict[str, dict[str, Any]]:
+    """What each host must offer: published ports, memory in MiB, disk in GiB."""
+    return {
+        host.name: {
+            "ports": [
+                {
+                    "port": site.published_port(port),
+                    "address": str(site.platform.listen_address),
+                    "service": service.name,
+                }
+                for service in site.services_on(host).values()
+                for port in service.manifest.ports
+            ],
+            "memory_required_mib": 2048 if site.services_on(host) else 512,
+            "disk_required_gib": _DISK_GIB,
+        }
+        for host in site.inventory.hosts
+    }
+
+
+def judge(site: Site, run: Run) -> tuple[dict[str, HostFacts], list[str]]:
+    """Facts of every host, and warnings.
+
+    Raises:
+        Refused: if any host has an error; the message lists them all.
+    """
+    errors: list[str] = []
+    warnings: list[str] = []
+    facts = {}
+    (results,) = [run.result(task) for task in {task for task, _ in run.results}] or [{}]
+    for host, result in results.items():
+        facts[host] = HostFacts.of(result["facts"])
+        for finding in [*result["findings"], *_clock(result["facts"])]:
+            value = f" = {finding['value']}" if finding.get("value") not in (None, "") else ""
+            text = (
+                f"{host}: {finding['subject']}{value}\n    {finding['reason']}\n    {finding['suggestion']}"
+            )
+            (errors if finding["severity"] == "error" else warnings).append(text)
+    if errors:
+        count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}"
+        raise Refused("\n  ".join([f"preflight found {count}; nothing was changed:", *errors]))
+    return facts, warnings
+
+
+def _clock(facts: dict[str, Any]) -> list[dict[str, str]]:
+    """A wrong clock makes certificates invalid and S3 signatures expire."""
+    off = int(facts["epoch"] - time.time())
+    if abs(off) <= _CLOCK_SECONDS:
+        return []
+    return [
+        {
+            "severity": "error",
+            "subject": "clock",
+            "value": f"{off:+d} s",
+            "reason": f"differs from this machine's by more than {_CLOCK_SECONDS} s",
+            "suggestion": "set the time, for example with: apt-get install chrony",
+        }
+    ]

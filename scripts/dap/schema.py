@@ -1,0 +1,314 @@
+"""The settings of a platform.
+
+The single source of the checks, the reference page, the commented example and the JSON Schema for editors.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from dap import values
+from dap.rules import Settings, broken_rules
+from dap.wording import Location, dotted
+
+NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,18}[a-z0-9])?"
+USER_PATTERN = r"[a-z][a-z0-9._-]{0,30}"
+# A bucket has the project's name, and S3 wants at least 3 characters and a letter or digit at the end.
+PROJECT_PATTERN = r"[a-z][a-z0-9-]{1,29}[a-z0-9]"
+RESERVED_PROJECTS = {
+    "postgres|template0|template1|public|pg_.*": "PostgreSQL",
+    "mlflow|minio|dap|admin": "the platform itself",
+}
+
+PlatformName = Annotated[
+    str,
+    StringConstraints(pattern=f"^{NAME_PATTERN}$"),
+    BeforeValidator(
+        values.name(
+            NAME_PATTERN,
+            "at most 20 small letters, digits and hyphens, with a letter first and no hyphen at the end",
+        )
+    ),
+]
+UserName = Annotated[
+    str,
+    StringConstraints(pattern=f"^{USER_PATTERN}$"),
+    BeforeValidator(
+        values.name(
+            USER_PATTERN,
+            "at most 31 small letters, digits, dots, hyphens and underscores, with a letter first",
+            {"admin": "the account that always exists"},
+            separators="._-",
+        )
+    ),
+]
+ProjectName = Annotated[
+    str,
+    StringConstraints(pattern=f"^{PROJECT_PATTERN}$"),
+    BeforeValidator(
+        values.name(
+            PROJECT_PATTERN,
+            "3 to 31 small letters, digits and hyphens, with a letter first and no hyphen at the end",
+            RESERVED_PROJECTS,
+        )
+    ),
+]
+TlsMode = Annotated[Literal["private-ca", "files"], BeforeValidator(values.choice("private-ca", "files"))]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys are refused, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class Paths(Section):
+    """Folders on the hosts."""
+
+    root: values.Folder = Field(
+        default=Path("/opt/dap"),
+        description="Folder for what every deploy renders anew; nothing in it needs a backup.",
+        examples=["/opt/dap"],
+    )
+    data: values.Folder = Field(
+        default=Path("/var/lib/dap"),
+        description="Folder for the data of all services. No redeploy touches it, and destroy keeps it.",
+        examples=["/var/lib/dap"],
+    )
+
+
+class Ports(Section):
+    """Ports that the service host publishes."""
+
+    http: values.Port = Field(
+        default=80, description="Port for plain HTTP, which only redirects to HTTPS.", examples=[8080]
+    )
+    https: values.Port = Field(default=443, description="Port of all web pages and of S3.", examples=[8443])
+    postgres: values.Port = Field(
+        default=5432, description="Port of postgres-data, the users' databases.", examples=[5433]
+    )
+
+
+class Tls(Section):
+    """Where the certificates of the web pages and of postgres-data come from."""
+
+    mode: TlsMode = Field(
+        default="private-ca",
+        description=(
+            "`private-ca`: the platform makes a certificate authority of its own and renews its"
+            " certificates at every deploy. `files`: it uses `tls.certificate` and `tls.key`."
+        ),
+        examples=["private-ca"],
+    )
+    certificate: values.File | None = Field(
+        default=None,
+        description=(
+            "PEM file with the certificate and its chain, for the domain and all names below it; required"
+            " with mode `files`. A relative path starts at the inventory's folder."
+        ),
+        examples=["certs/site.pem"],
+    )
+    key: values.File | None = Field(
+        default=None,
+        description="PEM file with the certificate's private key; required with mode `files`.",
+        examples=["certs/site.key"],
+    )
+    leaf_days: Annotated[
+        int, Field(ge=7, le=825), BeforeValidator(values.number("a number of days", 7, 825))
+    ] = Field(
+        default=365,
+        description="Days that a certificate of the platform's own authority lasts.",
+        examples=[90],
+    )
+
+
+class Trust(Section):
+    """Certificate authorities that the hosts and services trust beside those of the distribution."""
+
+    extra_cas: tuple[values.File, ...] = Field(
+        default=(),
+        description=(
+            "PEM files with certificates of the site's own authorities, such as that of a TLS-inspecting"
+            " proxy. Relative paths start at the inventory's folder."
+        ),
+        examples=[["certs/site-ca.pem"]],
+    )
+
+
+class User(Section):
+    """A person."""
+
+    name: UserName = Field(
+        description="Login name. The account `admin` always exists and is not listed here.", examples=["ada"]
+    )
+    full_name: Annotated[str, StringConstraints(max_length=100), BeforeValidator(values.one_line(100))] = (
+        Field(default="", description="The person's name as others read it.", examples=["Ada Lovelace"])
+    )
+
+
+class Project(Section):
+    """A body of work with data of its own."""
+
+    name: ProjectName = Field(
+        description=(
+            "Name of the bucket and, with `_` for `-`, of the database and its role. 3 to 31 small letters,"
+            " digits and hyphens."
+        ),
+        examples=["demo"],
+    )
+    summary: Annotated[str, StringConstraints(max_length=200), BeforeValidator(values.one_line(200))] = Field(
+        default="",
+        description="One line about the project for the credentials page.",
+        examples=["First steps"],
+    )
+
+
+class ServiceSettings(Section):
+    """Settings that every service has."""
+
+    memory: values.Memory | None = Field(
+        default=None,
+        description="Most memory it may use, with unit `m` or `g`; the service's own default without it.",
+        examples=["2g"],
+    )
+    cpus: values.Processors | None = Field(
+        default=None,
+        description="Most processors it may use, at most as many as the host has. Without it, all of them.",
+        examples=[1.5],
+    )
+    enabled: values.Switch = Field(
+        default=True, description="`false` leaves the service out; its data stays.", examples=[False]
+    )
+
+
+class Deploy(Section):
+    """How a deploy goes about its work."""
+
+    wait_seconds: Annotated[
+        int, Field(ge=30, le=3600), BeforeValidator(values.number("a number of seconds", 30, 3600))
+    ] = Field(
+        default=300,
+        description="Seconds that a deploy waits for all services to be healthy.",
+        examples=[600],
+    )
+    parallel_builds: Annotated[
+        int, Field(ge=1, le=16), BeforeValidator(values.number("a number of builds", 1, 16))
+    ] = Field(default=2, description="Images that are built at the same time.", examples=[4])
+
+
+class Platform(Section):
+    """All settings of a platform."""
+
+    name: PlatformName = Field(
+        default="dap",
+        description="Prefix of the containers and name of their network. Small letters, digits and hyphens.",
+        examples=["dap"],
+    )
+    domain: values.Domain = Field(
+        description=(
+            "Domain of the platform: the portal's own name, and each service is `<service>.<domain>`. All"
+            " these names must lead to the service host; those below `.localhost` do so on itself."
+        ),
+        examples=["dap.example.com"],
+    )
+    listen_address: values.Address = Field(
+        default=IPv4Address("0.0.0.0"),  # noqa: S104 - a platform is there to be reached
+        description="Address of the service host that the ports are published on; `127.0.0.1`: itself only.",
+        examples=["127.0.0.1"],
+    )
+    paths: Paths = Field(
+        default=Paths(), description="Folders on the hosts.", examples=[{"root": "/opt/dap"}]
+    )
+    ports: Ports = Field(
+        default=Ports(),
+        description="Ports that the service host publishes. All must differ.",
+        examples=[{"https": 8443}],
+    )
+    tls: Tls = Field(
+        default=Tls(),
+        description="Where the certificates of the web pages and of postgres-data come from.",
+        examples=[{"mode": "private-ca"}],
+    )
+    trust: Trust = Field(
+        default=Trust(),
+        description="Certificate authorities that hosts and services trust beside those of the distribution.",
+        examples=[{"extra_cas": ["certs/site-ca.pem"]}],
+    )
+    admin_email: values.Email = Field(
+        default_factory=lambda data: f"admin@{data['domain']}",
+        description="E-mail address of the account `admin`, its login at pgAdmin.",
+        examples=["admin@example.com"],
+    )
+    users: tuple[User, ...] = Field(
+        default=(),
+        description="People with a password for the pages behind the platform's login, beside `admin`.",
+        examples=[[{"name": "ada", "full_name": "Ada Lovelace"}]],
+    )
+    projects: tuple[Project, ...] = Field(
+        default=(),
+        description="Each gets a database with a role on postgres-data, a bucket and an S3 key.",
+        examples=[[{"name": "demo", "summary": "First steps"}]],
+    )
+    services: dict[str, ServiceSettings] = Field(
+        default={},
+        description="Settings of single services, by the service's name.",
+        examples=[{"mlflow": {"memory": "2g"}}],
+    )
+    time_zone: values.TimeZone = Field(
+        default="UTC",
+        description="Time zone of the containers, by its name in the IANA database.",
+        examples=["Europe/Berlin"],
+    )
+    deploy: Deploy = Field(
+        default=Deploy(), description="How a deploy goes about its work.", examples=[{"wait_seconds": 600}]
+    )
+
+    @model_validator(mode="after")
+    def _keeps_the_rules(self) -> Platform:
+        faults = broken_rules(Settings(self.model_dump(mode="json", exclude_unset=True), default_at))
+        if faults:
+            told = "; ".join(f"{dotted(fault.location)} {fault.wording.reason}" for fault in faults)
+            raise PydanticCustomError("rules", "{told}", {"told": told})
+        return self
+
+
+def section_at(location: Location) -> type[Section] | None:
+    """The section whose keys stand at a location; None where no section is."""
+    annotation: Any = Platform
+    for part in location:
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            known = annotation.model_fields.get(str(part))
+            annotation = _without_none(known.annotation) if known else None
+        else:
+            # Below a list or a mapping all items are of one kind.
+            annotation = get_args(annotation)[1 if get_origin(annotation) is dict else 0]
+        if annotation is None:
+            return None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def field_at(location: Location) -> FieldInfo | None:
+    """The field at a location; None for unknown keys and for items of lists and mappings."""
+    section = section_at(location[:-1]) if location else None
+    return section.model_fields.get(str(location[-1])) if section else None
+
+
+def default_at(location: Location) -> object:
+    """The default of the key at a location, as it would be written; None where it has none."""
+    known = field_at(location)
+    default = known.default if known and not known.is_required() else None
+    return str(default) if isinstance(default, Path) else default
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return kinds[0] if len(kinds) == 1 else annotation
+    return annotation

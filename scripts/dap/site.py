@@ -1,0 +1,139 @@
+"""The resolved platform: which services run on which host, under which names and addresses.
+
+Everything here is derived from the operator's configuration and the manifests; nothing is read from a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from dap.config import Host, Inventory
+from dap.errors import DapError
+from dap.manifest import Port, Service, Web
+from dap.schema import Platform
+
+
+@dataclass(frozen=True)
+class Vhost:
+    """A name that the proxy serves."""
+
+    host: str
+    service: str
+    title: str
+    upstream: str
+    web: Web
+
+
+@dataclass(frozen=True)
+class ProjectNames:
+    """What a project is called in the services."""
+
+    name: str
+    summary: str
+
+    @property
+    def database(self) -> str:
+        """Database, and the role that owns it."""
+        return self.name.replace("-", "_")
+
+    @property
+    def bucket(self) -> str:
+        """Bucket, and the name of the policy that lets the project's key use it."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class Site:
+    """An inventory together with the services that it runs."""
+
+    inventory: Inventory
+    services: Mapping[str, Service]
+
+    @property
+    def platform(self) -> Platform:
+        """The operator's configuration."""
+        return self.inventory.platform
+
+    @cached_property
+    def projects(self) -> list[ProjectNames]:
+        """The configured projects."""
+        return [ProjectNames(project.name, project.summary) for project in self.platform.projects]
+
+    def services_on(self, host: Host) -> dict[str, Service]:
+        """The services that run on ``host``."""
+        roles = {"service_host": "service", "runner_hosts": "runner"}
+        wanted = {roles[group] for group in host.groups if group in roles}
+        return {name: service for name, service in self.services.items() if service.manifest.role in wanted}
+
+    def web_host(self, web: Web) -> str:
+        """The full host name of a manifest's web name."""
+        return self.platform.domain if web.name == "@" else f"{web.name}.{self.platform.domain}"
+
+    def own_host(self, service: Service) -> str:
+        """The host name of a service that ends TLS itself."""
+        return f"{service.name}.{self.platform.domain}"
+
+    @property
+    def port_suffix(self) -> str:
+        """``:port`` for URLs, empty on the standard port."""
+        return "" if self.platform.ports.https == 443 else f":{self.platform.ports.https}"
+
+    def url(self, web: Web) -> str:
+        """The address that users type, without a slash at the end."""
+        return f"https://{self.web_host(web)}{self.port_suffix}"
+
+    @cached_property
+    def vhosts(self) -> list[Vhost]:
+        """Every name that the proxy serves, in the order of the services."""
+        return [
+            Vhost(self.web_host(web), service.name, service.manifest.title, f"{service.name}:{web.port}", web)
+            for service in self.services.values()
+            for web in service.manifest.web
+        ]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Every host name of the platform: the proxy's and those of services that end TLS themselves."""
+        own = [
+            self.own_host(service)
+            for service in self.services.values()
+            if service.manifest.tls and service.manifest.tls.names == "own"
+        ]
+        return sorted({self.platform.domain, *(vhost.host for vhost in self.vhosts), *own})
+
+    def tls_names(self, service: Service) -> list[str]:
+        """The names on the certificate of ``service``."""
+        tls = service.manifest.tls
+        if tls is None:
+            return []
+        if tls.names == "own":
+            return [self.own_host(service)]
+        return sorted({self.platform.domain, *(vhost.host for vhost in self.vhosts)})
+
+    def providers(self, kind: str) -> list[Service]:
+        """The services whose manifest says ``provides: kind``."""
+        return [service for service in self.services.values() if service.manifest.provides == kind]
+
+    def web_of(self, service: str, name: str | None = None) -> Web:
+        """The web entry ``name`` of a service, its first one by default."""
+        for web in self.services[service].manifest.web:
+            if name in (None, web.name):
+                return web
+        raise DapError(f"service {service} has no web name {name!r}")
+
+    def published_port(self, port: Port) -> int:
+        """A manifest's port on the host: ``ports.<name>`` of the configuration, else as in the container."""
+        number: int | None = getattr(self.platform.ports, port.name, port.container)
+        if number is None:
+            raise DapError(f"port {port.name}: neither the configuration nor the manifest gives a number")
+        return number
+
+
+def enabled_services(inventory: Inventory, services: Mapping[str, Service]) -> dict[str, Service]:
+    """The services that the configuration does not switch off."""
+    settings = inventory.platform.services
+    return {
+        name: service for name, service in services.items() if name not in settings or settings[name].enabled
+    }

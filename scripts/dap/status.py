@@ -1,0 +1,155 @@
+"""What is there: containers, certificates, and the place from which users see it."""
+
+from __future__ import annotations
+
+import difflib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from dap.containers import Container, argv_on, list_containers
+from dap.credentials import Credentials
+from dap.errors import Refused
+from dap.layout import secrets_dir
+from dap.secrets import SecretStore
+from dap.site import Site
+from dap.verify import Place, Result
+
+_SYSTEM_CAS = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a deployment.
+
+    Attributes:
+        missing: (host, service) of services that should run and have no container.
+        certificates: days that each certificate still has, by service.
+    """
+
+    site: Site
+    containers: list[Container]
+    missing: list[tuple[str, str]]
+    certificates: dict[str, int]
+
+    @property
+    def well(self) -> bool:
+        """Whether everything that should run does, and is healthy."""
+        return not self.missing and all(container.well for container in self.containers)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "ok": self.well,
+            "containers": [container.as_json() for container in self.containers],
+            "missing": [{"host": host, "service": service} for host, service in self.missing],
+            "certificates": [
+                {"service": name, "days_left": days} for name, days in sorted(self.certificates.items())
+            ],
+        }
+
+
+def status_of(site: Site) -> Status:
+    """Ask every host.
+
+    Raises:
+        DapError: if a host's engine cannot be asked.
+    """
+    hosts = site.inventory.hosts
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        found = list(pool.map(lambda host: list_containers(site, host), hosts))
+    missing = []
+    for host, containers in zip(hosts, found, strict=True):
+        present = {container.service for container in containers}
+        wanted = [
+            name for name, service in site.services_on(host).items() if service.manifest.provides != "jobs"
+        ]
+        missing += [(host.name, name) for name in wanted if name not in present]
+    return Status(
+        site, [container for containers in found for container in containers], missing, _days_left(site)
+    )
+
+
+def container_results(site: Site) -> list[Result]:
+    """The state of the containers as a result of verification, one for each host."""
+    status = status_of(site)
+    results = []
+    for host in site.inventory.hosts:
+        containers = [container for container in status.containers if container.host == host.name]
+        bad = [
+            f"{entry.service} is {entry.state} {entry.health}".rstrip()
+            for entry in containers
+            if not entry.well
+        ]
+        bad += [f"{service} has no container" for name, service in status.missing if name == host.name]
+        detail = "; ".join(bad) or f"{len(containers)} running and healthy"
+        results.append(Result(host.name, "containers", not bad, detail))
+    return results
+
+
+def _days_left(site: Site) -> dict[str, int]:
+    days = {}
+    now = datetime.now(UTC)
+    for name, service in site.services.items():
+        file = secrets_dir() / site.inventory.name / "tls" / f"{name}.crt"
+        if service.manifest.tls and file.is_file():
+            certificate = x509.load_pem_x509_certificate(file.read_bytes())
+            days[name] = (certificate.not_valid_after_utc - now).days
+    return days
+
+
+def place_of(site: Site) -> Place:
+    """The place of a user of a deployed platform.
+
+    Raises:
+        Refused: if the inventory was never deployed, so that there is nothing to log in to.
+    """
+    folder = secrets_dir() / site.inventory.name
+    store = SecretStore.load(folder, site.inventory.name)
+    if store.is_new:
+        raise Refused(
+            f"inventory {site.inventory.name} has no secrets yet: it was never deployed from here",
+            f"dap -e {site.inventory.name} deploy",
+        )
+    own = folder / "ca.crt"
+    ca_file = own if site.platform.tls.mode == "private-ca" else _SYSTEM_CAS
+    return Place(site, Credentials(site, store), ca_file)
+
+
+def ca_certificate(site: Site) -> str:
+    """The platform's CA certificate, PEM.
+
+    Raises:
+        Refused: if the platform has none.
+    """
+    if site.platform.tls.mode != "private-ca":
+        raise Refused(
+            f"inventory {site.inventory.name} uses the operator's own certificate (tls.mode: files)",
+            "hand out the CA that issued it",
+        )
+    file = secrets_dir() / site.inventory.name / "ca.crt"
+    if not file.is_file():
+        raise Refused(
+            f"{file} does not exist: the CA is made by the first deploy",
+            f"dap -e {site.inventory.name} deploy",
+        )
+    return file.read_text(encoding="utf-8")
+
+
+def logs_argv(site: Site, service: str, *, follow: bool, lines: int) -> list[str]:
+    """What to run to see the log of ``service``.
+
+    Raises:
+        Refused: if there is no such service, with the nearest name.
+    """
+    for host in site.inventory.hosts:
+        if service in site.services_on(host):
+            argv = ["docker", "logs", "--tail", str(lines), "--timestamps"]
+            return argv_on(host, [*argv, *["--follow"] * follow, f"{site.platform.name}-{service}"])
+    near = difflib.get_close_matches(service, site.services, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(site.services)}"
+    raise Refused(f"{service!r} is not a service of inventory {site.inventory.name}", hint)

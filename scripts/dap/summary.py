@@ -1,0 +1,102 @@
+"""The program's answers as text for a person: tables and the summary of a deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dap.credentials import Login
+from dap.deploy import Outcome
+from dap.site import Site
+from dap.status import Status
+from dap.verify import Result
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned with spaces; the last one is not padded."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    padded = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join(padded)
+
+
+def of_status(status: Status) -> str:
+    """The answer of ``dap status``."""
+    rows = [
+        [entry.host, entry.service, entry.health or entry.state, entry.since, entry.image]
+        for entry in status.containers
+    ]
+    rows += [[host, service, "missing", "", ""] for host, service in status.missing]
+    text = table(["HOST", "SERVICE", "STATE", "SINCE", "IMAGE"], rows) if rows else "No containers."
+    expiring = [f"{name}: {days} days" for name, days in sorted(status.certificates.items())]
+    return f"{text}\n\nCertificates: {', '.join(expiring) or 'none'}"
+
+
+def of_verify(results: Sequence[Result]) -> str:
+    """The answer of ``dap verify``."""
+    rows = [
+        [
+            "ok" if result.ok else "FAILED",
+            result.service,
+            result.check,
+            f"{result.seconds:.1f} s",
+            result.detail,
+        ]
+        for result in results
+    ]
+    failed = sum(not result.ok for result in results)
+    head = table(["", "SERVICE", "CHECK", "TIME", "SEEN"], rows)
+    return f"{head}\n\n{len(results)} checks, {failed} failed"
+
+
+def of_credentials(logins: Sequence[Login]) -> str:
+    """The answer of ``dap credentials``."""
+    rows = [[login.what, login.url, login.user, login.secret.reveal()] for login in logins]
+    return table(["WHAT", "WHERE", "USER", "SECRET"], rows)
+
+
+def of_deploy(site: Site, outcome: Outcome, results: Sequence[Result], *, dry_run: bool) -> str:
+    """What runs where, how to log in, how to trust the CA, what was left out and why."""
+    name = site.inventory.name
+    program = "dap" if name == "local" else f"dap -e {name}"
+    count = len(outcome.changes)
+    lines = [f"{count} change{'s' if count != 1 else ''}{' would be made' if dry_run else ''}"]
+    lines += [f"  {host}: {what}" for host, what in outcome.changes[:20]]
+    if count > 20:
+        lines.append(f"  … and {count - 20} more, see the log")
+    if dry_run:
+        return "\n".join([*lines, f"log: {outcome.log}"])
+    lines += ["", *_services(site), "", *_next_steps(site, program)]
+    lines += [f"warning: {warning}" for warning in outcome.warnings]
+    if results:
+        failed = [result for result in results if not result.ok]
+        lines += [f"Verified: {len(results) - len(failed)} of {len(results)} checks passed"]
+        lines += [f"  FAILED {result.service}: {result.check}: {result.detail}" for result in failed]
+    return "\n".join([*lines, f"log: {outcome.log}"])
+
+
+def _services(site: Site) -> list[str]:
+    rows = []
+    for host in site.inventory.hosts:
+        for service in site.services_on(host).values():
+            if service.manifest.provides == "jobs":
+                continue
+            where = [site.url(web) for web in service.manifest.web]
+            if service.manifest.provides != "proxy":
+                where += [
+                    f"{site.own_host(service)}:{site.published_port(port)}" for port in service.manifest.ports
+                ]
+            rows.append([service.name, host.name, ", ".join(where) or "-"])
+    return table(["SERVICE", "HOST", "WHERE"], rows).splitlines()
+
+
+def _next_steps(site: Site, program: str) -> list[str]:
+    portal = f"https://{site.platform.domain}{site.port_suffix}"
+    steps = [f"Start page:    {portal}", f"Log in with:   {program} credentials"]
+    if site.platform.tls.mode == "private-ca":
+        steps.append(f"Trust the CA:  {program} ca export -o dap-ca.crt (docs/how-to/trust-the-ca.md)")
+    left_out = [name for name, settings in site.platform.services.items() if not settings.enabled]
+    steps += [f"Left out:      {name} (services.{name}.enabled is false)" for name in left_out]
+    return steps

@@ -1,0 +1,62 @@
+"""One real deployment for all tests of this folder; each test leaves it as it found it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.platform import DeployedPlatform
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedPlatform]:
+    """A platform that was deployed from nothing (images may be there from an earlier run)."""
+    deployed = DeployedPlatform(tmp_path_factory.mktemp("platform"))
+    deployed.write_inventory()
+    try:
+        deployed.must("deploy", "--no-verify")
+        yield deployed
+    finally:
+        deployed.remove()
+
+
+@pytest.fixture
+def trusting(platform: DeployedPlatform, monkeypatch: pytest.MonkeyPatch) -> DeployedPlatform:
+    """The platform, seen by a user who followed the portal's advice on the CA and on logins."""
+    ca_file = str(platform.ca_file)
+    user, password = platform.login("Platform login")
+    for name, value in {
+        "REQUESTS_CA_BUNDLE": ca_file,
+        "AWS_CA_BUNDLE": ca_file,
+        "SSL_CERT_FILE": ca_file,
+        "PGSSLROOTCERT": ca_file,
+        "MLFLOW_TRACKING_URI": platform.url("mlflow"),
+        "MLFLOW_TRACKING_USERNAME": user,
+        "MLFLOW_TRACKING_PASSWORD": password,
+    }.items():
+        monkeypatch.setenv(name, value)
+    return platform
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """A browser, installed from the distribution if there is none."""
+    if shutil.which("chromium") is None:
+        apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        prefix = [] if os.geteuid() == 0 else ["sudo", "-n", "-E"]
+        subprocess.run([*prefix, *apt, "update", "-qq"], check=False, env=environment)
+        subprocess.run(
+            [*prefix, *apt, "install", "-y", "-qq", "--no-install-recommends", "chromium"],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+    found = shutil.which("chromium")
+    assert found
+    return Path(found)

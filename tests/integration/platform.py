@@ -1,0 +1,162 @@
+"""A platform that is really deployed on this machine, for the length of a test run.
+
+It has names, ports and folders of its own, so that it can stand beside an operator's platform.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+KEPT_LOGS = ROOT / ".cache" / "test-logs"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def docker(*arguments: str) -> str:
+    """Standard output of a docker command that must succeed."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@dataclass
+class DeployedPlatform:
+    """An inventory of its own and the program to work on it.
+
+    Attributes:
+        folder: holds inventory and secrets.
+        name: prefix of containers, network and Compose project.
+    """
+
+    folder: Path
+    name: str = field(default_factory=lambda: f"dapt{secrets.token_hex(3)}")
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def domain(self) -> str:
+        return f"{self.name}.localhost"
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "inventories" / self.name
+
+    @property
+    def secrets(self) -> Path:
+        return self.folder / "secrets" / self.name
+
+    @property
+    def root(self) -> Path:
+        return Path("/opt") / self.name
+
+    @property
+    def data(self) -> Path:
+        return Path("/var/lib") / self.name
+
+    @property
+    def ca_file(self) -> Path:
+        return self.secrets / "ca.crt"
+
+    @property
+    def settings_file(self) -> Path:
+        return self.inventory / "group_vars" / "all" / "platform.yml"
+
+    def url(self, service: str = "") -> str:
+        """The address of a web name; of the portal without one."""
+        host = f"{service}.{self.domain}" if service else self.domain
+        return f"https://{host}:{self.ports['https']}"
+
+    def write_inventory(self) -> None:
+        """Write the files that an operator would write."""
+        self.ports = dict(zip(["http", "https", "postgres"], free_ports(3), strict=True))
+        self.settings_file.parent.mkdir(parents=True)
+        settings = {
+            "name": self.name,
+            "domain": self.domain,
+            "listen_address": "127.0.0.1",
+            "paths": {"root": str(self.root), "data": str(self.data)},
+            "ports": self.ports,
+            "projects": [{"name": "demo"}, {"name": "other-team"}],
+        }
+        self.settings_file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        hosts = {"service_host": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
+        (self.inventory / "hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
+
+    def dap(self, *arguments: str, timeout: float = 1500) -> subprocess.CompletedProcess[str]:
+        """Run the program as an operator would."""
+        environment = os.environ | {
+            "DAP_INVENTORIES": str(self.inventory.parent),
+            "DAP_SECRETS": str(self.secrets.parent),
+            "DAP_INVENTORY": self.name,
+        }
+        return subprocess.run(
+            [str(BIN / "dap"), *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def must(self, *arguments: str) -> str:
+        """Run the program; its standard output. Fails the test with all it said if it failed."""
+        done = self.dap(*arguments)
+        assert done.returncode == 0, (
+            f"dap {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done.stdout
+
+    def deploy(self) -> int:
+        """Deploy without verification; the number of changes."""
+        found = re.match(r"(\d+) changes?\n", self.must("deploy", "--no-verify"))
+        assert found
+        return int(found.group(1))
+
+    def login(self, what: str) -> tuple[str, str]:
+        """User and secret of a line of ``dap credentials``."""
+        for entry in json.loads(self.must("credentials", "--json")):
+            if entry["what"] == what:
+                return entry["user"], entry["secret"]
+        raise AssertionError(f"no credentials for {what!r}")
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """``docker inspect`` of every container, by service."""
+        label = f"label=com.docker.compose.project={self.name}"
+        ids = docker("ps", "--all", "--quiet", "--filter", label).split()
+        inspected = json.loads(docker("inspect", *ids)) if ids else []
+        return {entry["Config"]["Labels"]["dap.service"]: entry for entry in inspected}
+
+    def remove(self) -> None:
+        """Leave nothing behind but the logs."""
+        logs = self.secrets / "logs"
+        if logs.is_dir():
+            shutil.copytree(logs, KEPT_LOGS / self.name, dirs_exist_ok=True)
+        done = self.dap("destroy", "--data", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert not self.containers()
+        assert not self.root.exists()
+        assert not self.data.exists()

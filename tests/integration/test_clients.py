@@ -1,0 +1,178 @@
+"""What users run on their own machines: the libraries themselves, set up as the portal says."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import boto3
+import mlflow
+import psycopg
+import pytest
+from botocore.exceptions import ClientError
+from mlflow.tracking import MlflowClient
+
+from tests.integration.platform import DeployedPlatform
+
+
+def s3_client(platform: DeployedPlatform, project: str, secret: str | None = None) -> Any:
+    user, right = platform.login(f"Project {project}: bucket")
+    return boto3.client(
+        "s3",
+        endpoint_url=platform.url("s3"),
+        aws_access_key_id=user,
+        aws_secret_access_key=secret or right,
+        region_name="us-east-1",
+    )
+
+
+def test_mlflow_logs_a_run_with_metrics_and_an_artifact(trusting: DeployedPlatform, tmp_path: Path) -> None:
+    model = tmp_path / "model.bin"
+    model.write_bytes(bytes(range(256)) * 4096)
+    mlflow.set_tracking_uri(trusting.url("mlflow"))
+    mlflow.set_experiment("from-a-laptop")
+    with mlflow.start_run() as run:
+        mlflow.log_param("depth", 3)
+        for step in range(5):
+            mlflow.log_metric("loss", 1 / (step + 1), step=step)
+        mlflow.log_artifact(str(model))
+    client = MlflowClient()
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [metric.value for metric in history] == [1.0, 0.5, 1 / 3, 0.25, 0.2]
+    fetched = client.download_artifacts(run.info.run_id, "model.bin", str(tmp_path / "back"))
+    assert Path(fetched).read_bytes() == model.read_bytes()
+
+
+def test_mlflow_without_login_is_refused(trusting: DeployedPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(mlflow.MlflowException, match="401"):
+        MlflowClient(trusting.url("mlflow")).search_experiments()
+
+
+def test_boto3_multipart_upload_comes_back_whole(trusting: DeployedPlatform, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"0123456789abcdef" * (20 * 65536))
+    client = s3_client(trusting, "demo")
+    client.upload_file(str(source), "demo", "big/file")
+    client.download_file("demo", "big/file", str(target))
+    etag = client.head_object(Bucket="demo", Key="big/file")["ETag"]
+    client.delete_object(Bucket="demo", Key="big/file")
+    assert target.read_bytes() == source.read_bytes()
+    assert "-" in etag, "the upload was to go in parts"
+
+
+def test_presigned_address_works_without_a_key(trusting: DeployedPlatform) -> None:
+    client = s3_client(trusting, "demo")
+    client.put_object(Bucket="demo", Key="shared.txt", Body=b"for you")
+    address = client.generate_presigned_url("get_object", Params={"Bucket": "demo", "Key": "shared.txt"})
+    context = ssl.create_default_context(cafile=str(trusting.ca_file))
+    with urllib.request.urlopen(address, context=context) as answer:  # noqa: S310
+        assert answer.read() == b"for you"
+    client.delete_object(Bucket="demo", Key="shared.txt")
+
+
+@pytest.mark.parametrize("bucket", ["other-team", "mlflow"])
+def test_key_of_a_project_opens_no_other_bucket(trusting: DeployedPlatform, bucket: str) -> None:
+    with pytest.raises(ClientError) as refusal:
+        s3_client(trusting, "demo").list_objects_v2(Bucket=bucket)
+    assert refusal.value.response["Error"]["Code"] == "AccessDenied"
+
+
+def test_wrong_secret_key_is_refused(trusting: DeployedPlatform) -> None:
+    with pytest.raises(ClientError) as refusal:
+        s3_client(trusting, "demo", secret="wrong-secret").list_objects_v2(Bucket="demo")
+    assert refusal.value.response["Error"]["Code"] == "SignatureDoesNotMatch"
+
+
+def test_psycopg_bulk_loads_over_verified_tls(trusting: DeployedPlatform) -> None:
+    user, password = trusting.login("Project demo: database")
+    with psycopg.connect(
+        host=f"postgres-data.{trusting.domain}",
+        port=trusting.ports["postgres"],
+        dbname="demo",
+        user=user,
+        password=password,
+        sslmode="verify-full",
+    ) as connection:
+        connection.execute("CREATE TEMP TABLE bulk (id int, text text)")
+        with connection.cursor().copy("COPY bulk FROM STDIN") as copy:
+            for number in range(50_000):
+                copy.write_row((number, f"row {number}"))
+        assert connection.execute("SELECT count(*), sum(id) FROM bulk").fetchone() == (50_000, 1_249_975_000)
+
+
+def test_psycopg_without_the_ca_refuses_the_server(trusting: DeployedPlatform, tmp_path: Path) -> None:
+    user, password = trusting.login("Project demo: database")
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        psycopg.connect(
+            host=f"postgres-data.{trusting.domain}",
+            port=trusting.ports["postgres"],
+            dbname="demo",
+            user=user,
+            password=password,
+            sslmode="verify-full",
+            sslrootcert="/etc/ssl/certs/ISRG_Root_X1.pem",
+        )
+
+
+def test_project_cannot_enter_another_projects_database(trusting: DeployedPlatform) -> None:
+    user, password = trusting.login("Project demo: database")
+    with pytest.raises(psycopg.OperationalError, match='permission denied for database "other_team"'):
+        psycopg.connect(
+            host=f"postgres-data.{trusting.domain}",
+            port=trusting.ports["postgres"],
+            dbname="other_team",
+            user=user,
+            password=password,
+            sslmode="verify-full",
+        )
+
+
+def test_exported_ca_is_the_one_that_signs(platform: DeployedPlatform, tmp_path: Path) -> None:
+    exported = tmp_path / "ca.crt"
+    platform.must("ca", "export", "-o", str(exported))
+    context = ssl.create_default_context(cafile=str(exported))
+    with urllib.request.urlopen(platform.url() + "/healthz", context=context) as answer:  # noqa: S310
+        assert answer.status == 200
+
+
+def test_host_store_trusts_the_platform(platform: DeployedPlatform) -> None:
+    context = ssl.create_default_context(cafile="/etc/ssl/certs/ca-certificates.crt")
+    with urllib.request.urlopen(platform.url() + "/healthz", context=context) as answer:  # noqa: S310
+        assert answer.status == 200
+
+
+def test_logs_verb_shows_the_services_log(platform: DeployedPlatform) -> None:
+    assert "database system is ready to accept connections" in (
+        platform.must("logs", "postgres-service") + platform.dap("logs", "postgres-service").stderr
+    )
+
+
+def test_old_tls_is_refused(platform: DeployedPlatform) -> None:
+    done = subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{platform.ports['https']}", "-tls1_1", "-brief"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "CONNECTION ESTABLISHED" not in done.stderr
+
+
+def test_wrong_logins_are_slowed_down(platform: DeployedPlatform) -> None:
+    context = ssl.create_default_context(cafile=str(platform.ca_file))
+    codes = set()
+    for attempt in range(60):
+        request = urllib.request.Request(platform.url("mlflow"))  # noqa: S310
+        request.add_header("Authorization", f"Basic {attempt:08d}")
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(request, context=context)  # noqa: S310
+        codes.add(refusal.value.code)
+    assert codes == {401, 429}

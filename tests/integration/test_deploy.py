@@ -1,0 +1,177 @@
+"""Deploying: from nothing, again, after drift, over foreign secrets, after destroy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+import psycopg
+from psycopg import sql
+
+from tests.integration.platform import DeployedPlatform, docker
+
+
+def test_verify_proves_everything(platform: DeployedPlatform) -> None:
+    report = json.loads(platform.must("verify", "--json"))
+    proven = {check["check"] for check in report["checks"]}
+    assert report["ok"] is True
+    assert proven == {
+        "containers",
+        "login wall",
+        "not published",
+        "object store",
+        "pgadmin login",
+        "portal",
+        "project databases",
+        "redirect",
+        "tls names",
+        "tracking",
+        "unknown host",
+    }
+
+
+def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) -> None:
+    before = {
+        name: (entry["Id"], entry["State"]["StartedAt"]) for name, entry in platform.containers().items()
+    }
+    started = time.monotonic()
+    bare = subprocess.run(
+        ["docker", "compose", "--project-directory", str(platform.root), "up", "--detach", "--wait"],
+        check=True,
+        capture_output=True,
+    )
+    bare_seconds = time.monotonic() - started
+    assert bare.returncode == 0
+
+    started = time.monotonic()
+    output = platform.must("deploy")
+    seconds = time.monotonic() - started
+
+    after = {
+        name: (entry["Id"], entry["State"]["StartedAt"]) for name, entry in platform.containers().items()
+    }
+    assert output.startswith("0 changes\n")
+    assert after == before
+    assert seconds <= bare_seconds + 10
+
+
+def test_check_mode_reports_the_coming_change_and_makes_none(platform: DeployedPlatform) -> None:
+    settings = platform.settings_file.read_text(encoding="utf-8")
+    before = platform.containers()
+    try:
+        platform.settings_file.write_text(settings + "services: {portal: {memory: 96m}}\n", encoding="utf-8")
+        output = platform.must("deploy", "--check", "--diff")
+    finally:
+        platform.settings_file.write_text(settings, encoding="utf-8")
+    assert "would be made" in output
+    assert "portal" in output
+    assert platform.containers() == before
+    assert platform.deploy() == 0
+
+
+def test_changed_setting_replaces_only_what_it_concerns(platform: DeployedPlatform) -> None:
+    settings = platform.settings_file.read_text(encoding="utf-8")
+    before = {name: entry["Id"] for name, entry in platform.containers().items()}
+    try:
+        platform.settings_file.write_text(settings + "services: {portal: {memory: 96m}}\n", encoding="utf-8")
+        platform.deploy()
+        changed = platform.containers()
+    finally:
+        platform.settings_file.write_text(settings, encoding="utf-8")
+        platform.deploy()
+    replaced = {name for name, entry in changed.items() if entry["Id"] != before[name]}
+    assert replaced == {"portal"}
+    assert changed["portal"]["HostConfig"]["Memory"] == 96 * 1024 * 1024
+
+
+def test_drift_heals_and_data_stays(platform: DeployedPlatform) -> None:
+    user, password = platform.login("Project demo: database")
+    connect = {
+        "host": f"postgres-data.{platform.domain}",
+        "port": platform.ports["postgres"],
+        "dbname": "demo",
+        "sslmode": "verify-full",
+        "sslrootcert": str(platform.ca_file),
+    }
+    with psycopg.connect(user=user, password=password, **connect) as connection:  # type: ignore[arg-type]
+        connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS n")
+    admin, admin_password = platform.login("PostgreSQL administrator (data sets)")
+    with psycopg.connect(user=admin, password=admin_password, autocommit=True, **connect) as connection:  # type: ignore[arg-type]
+        role = sql.Identifier(user)
+        connection.execute(sql.SQL("REASSIGN OWNED BY {} TO postgres").format(role))
+        connection.execute(sql.SQL("ALTER DATABASE demo OWNER TO postgres"))
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+        connection.execute("ALTER ROLE other_team PASSWORD 'drifted'")
+
+    changes = platform.must("deploy", "--no-verify")
+
+    assert "postgres-data: role demo created" in changes
+    assert "postgres-data: owner of database demo set to demo" in changes
+    assert "postgres-data: password of role other_team set" in changes
+    with psycopg.connect(user=user, password=password, **connect):  # type: ignore[arg-type]
+        pass
+    with psycopg.connect(user=admin, password=admin_password, **connect) as connection:  # type: ignore[arg-type]
+        assert connection.execute("SELECT n FROM kept").fetchone() == (42,)
+        connection.execute("ALTER TABLE kept OWNER TO demo")
+    assert platform.deploy() == 0
+
+
+def test_lost_secrets_are_refused_over_existing_data(platform: DeployedPlatform) -> None:
+    store = platform.secrets / "secrets.yml"
+    hidden = store.rename(store.with_suffix(".hidden"))
+    try:
+        done = platform.dap("deploy")
+        assert not store.exists()
+    finally:
+        hidden.rename(store)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "localhost" in done.stderr
+    assert str(platform.data) in done.stderr
+    assert str(store) in done.stderr
+    assert platform.deploy() == 0
+
+
+def test_stopped_container_is_seen_and_comes_back(platform: DeployedPlatform) -> None:
+    docker("stop", f"{platform.name}-portal")
+    status = platform.dap("status", "--json")
+    assert status.returncode == 1
+    states = {entry["service"]: entry["state"] for entry in json.loads(status.stdout)["containers"]}
+    assert states["portal"] == "exited"
+    assert platform.deploy() == 1
+    assert json.loads(platform.must("status", "--json"))["ok"] is True
+
+
+def test_destroy_keeps_data_and_the_next_deploy_brings_it_back(platform: DeployedPlatform) -> None:
+    user, password = platform.login("Project demo: database")
+    connect = {
+        "host": f"postgres-data.{platform.domain}",
+        "port": platform.ports["postgres"],
+        "dbname": "demo",
+        "user": user,
+        "password": password,
+        "sslmode": "verify-full",
+        "sslrootcert": str(platform.ca_file),
+    }
+    with psycopg.connect(**connect) as connection:  # type: ignore[arg-type]
+        connection.execute("CREATE TABLE survivors AS SELECT generate_series(1, 1000) AS n")
+
+    platform.must("destroy")
+    assert not platform.containers()
+    assert not platform.root.exists()
+    assert platform.data.is_dir()
+    assert platform.must("destroy").startswith("0 changes.")
+
+    platform.must("deploy")
+    with psycopg.connect(**connect) as connection:  # type: ignore[arg-type]
+        assert connection.execute("SELECT sum(n) FROM survivors").fetchone() == (500500,)
+        connection.execute("DROP TABLE survivors")
+
+
+def test_destroying_data_wants_the_name_typed(platform: DeployedPlatform) -> None:
+    done = platform.dap("destroy", "--data")
+    assert done.returncode != 0
+    assert platform.containers()
+    assert platform.data.is_dir()

@@ -1,0 +1,114 @@
+"""The pages in a real browser, through the proxy, as a user sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.integration.platform import ROOT, DeployedPlatform
+
+SCREENSHOTS = ROOT / ".cache" / "screenshots"
+SECONDS = 1000
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(chromium),
+            args=[
+                "--no-sandbox",
+                "--disable-quic",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, platform: DeployedPlatform) -> Iterator[Page]:
+    """A page of a user who has the platform's login; any error on the page's console fails the test."""
+    user, password = platform.login("Platform login")
+    context: BrowserContext = browser.new_context(
+        # Chromium reads its CAs from the user's NSS store, which tests leave alone; the chain itself is
+        # checked by test_clients.
+        ignore_https_errors=True,
+        http_credentials={"username": user, "password": password},
+        viewport={"width": 1280, "height": 900},
+    )
+    page = context.new_page()
+    page.set_default_timeout(30 * SECONDS)
+    yield page
+    context.close()
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture for people to look at."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def test_portal_lists_services_as_healthy(page: Page, platform: DeployedPlatform) -> None:
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(platform.url())
+    expect(page.get_by_role("heading", name="MLflow").first).to_be_visible()
+    expect(page.get_by_text("All services healthy").first).to_be_visible()
+    keep(page, "portal")
+    page.emulate_media(color_scheme="dark")
+    keep(page, "portal-dark")
+    assert errors == []
+
+
+def test_portal_names_this_sites_addresses(page: Page, platform: DeployedPlatform) -> None:
+    page.goto(platform.url())
+    text = page.content()
+    for address in (platform.url("mlflow"), platform.url("s3"), f"postgres-data.{platform.domain}"):
+        assert address in text
+
+
+def test_mlflow_shows_its_experiments(page: Page, platform: DeployedPlatform) -> None:
+    page.goto(platform.url("mlflow"))
+    expect(page.get_by_text("Experiments").first).to_be_visible()
+    keep(page, "mlflow")
+
+
+def test_minio_console_lets_a_project_in(page: Page, platform: DeployedPlatform) -> None:
+    user, password = platform.login("Project demo: bucket")
+    page.goto(platform.url("minio"))
+    page.locator("#accessKey").fill(user)
+    page.locator("#secretKey").fill(password)
+    page.locator("#do-login, button[type=submit]").first.click()
+    expect(page.get_by_text("demo", exact=True).first).to_be_visible()
+    keep(page, "minio-console")
+
+
+def test_pgadmin_opens_both_servers_without_a_database_password(
+    page: Page, platform: DeployedPlatform
+) -> None:
+    user, password = platform.login("pgAdmin")
+    page.goto(platform.url("pgadmin"))
+    page.locator("input[name=email]").fill(user)
+    page.locator("input[name=password]").fill(password)
+    page.get_by_role("button", name="Login").click()
+    tree = page.locator("#tree, .file-tree").first
+    for server in ("postgres-data", "postgres-service"):
+        entry = page.get_by_text(server, exact=True).first
+        expect(entry).to_be_visible()
+        entry.dblclick()
+    expect(tree.get_by_text("Databases").nth(1)).to_be_visible()
+    keep(page, "pgadmin")
+
+
+def test_unknown_name_gets_a_page_that_says_so(page: Page, platform: DeployedPlatform) -> None:
+    answer = page.goto(platform.url("nobody"))
+    assert answer is not None
+    assert answer.status == 404
+    expect(page.get_by_text("not part of").first).to_be_visible()
+    keep(page, "unknown-host")

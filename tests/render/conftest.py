@@ -1,0 +1,51 @@
+"""The shipped inventories, rendered; and the proxy's image on an engine that the product brought up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dap.deploy import Deployment, load_site
+from dap.images import resolve
+from dap.progress import Progress
+from tests.rendering import Rendered, render
+
+
+@pytest.fixture(scope="session", params=["local", "example"])
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """A shipped inventory, rendered for its service host."""
+    return render(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def proxy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The proxy's image; Docker is installed and started, and the image built, if they are missing."""
+    folder = tmp_path_factory.mktemp("image")
+    inventory = folder / "inventories" / "render"
+    (inventory / "group_vars" / "all").mkdir(parents=True)
+    (inventory / "group_vars" / "all" / "platform.yml").write_text(
+        yaml.safe_dump(
+            {"name": "dap-render", "domain": "render.localhost", "paths": {"root": f"{folder}/root"}}
+        )
+    )
+    hosts = {"service_host": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
+    (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAP_INVENTORIES", str(inventory.parent))
+        patch.setenv("DAP_SECRETS", str(folder / "secrets"))
+        site = load_site("render")
+        Deployment(site, Progress(), "image-build").build_images(["nginx-proxy"])
+    references, _ = resolve(site.services)
+    return references["nginx-proxy"]
+
+
+@pytest.fixture(scope="session")
+def schema() -> Path:
+    """JSON Schema of the Compose specification, as check-jsonschema ships it."""
+    import check_jsonschema
+
+    found = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
+    assert found.is_file()
+    return found

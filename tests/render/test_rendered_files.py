@@ -1,0 +1,121 @@
+"""The files that a host would get are right by the tools that read them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dap.container import GUARDED
+from tests.rendering import Rendered
+
+
+def test_compose_accepts_the_project(rendered: Rendered, proxy_image: str) -> None:
+    done = subprocess.run(
+        ["docker", "compose", "--profile", "*", "--project-directory", str(rendered.folder), "config"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert set(services) == set(rendered.tree.services)
+
+
+def test_every_compose_file_keeps_the_specifications_schema(rendered: Rendered) -> None:
+    files = sorted(str(path) for path in rendered.folder.rglob("compose.yaml"))
+    assert len(files) == len(rendered.tree.services) + 1
+    command = [
+        str(Path(sys.executable).parent / "check-jsonschema"),
+        "--builtin-schema",
+        "vendor.compose-spec",
+    ]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nginx_accepts_its_configuration(rendered: Rendered, proxy_image: str) -> None:
+    proxy = rendered.folder / "nginx-proxy"
+    mounts = {"config": "/etc/dap", "secrets": "/run/secrets", "tls": "/run/tls"}
+    volumes = [f"--volume={proxy / source}:{target}:ro" for source, target in mounts.items()]
+    run = ["docker", "run", "--rm", "--read-only", "--tmpfs=/tmp:mode=1777", "--network=none"]
+    check = ["--entrypoint=nginx", proxy_image, "-t", "-c", "/etc/dap/nginx.conf"]
+    done = subprocess.run([*run, *volumes, *check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "test is successful" in done.stderr
+    assert "[warn]" not in done.stderr
+
+
+RULES: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "user": lambda service: int(service["user"].split(":")[0]) >= 1000,
+    "read_only": lambda service: service["read_only"] is True,
+    "cap_drop": lambda service: service["cap_drop"] == ["ALL"],
+    "cap_add": lambda service: "cap_add" not in service,
+    "security_opt": lambda service: service["security_opt"] == ["no-new-privileges:true"],
+    "privileged": lambda service: "privileged" not in service,
+    "mem_limit": lambda service: service["mem_limit"] > 0,
+    "pids_limit": lambda service: service["pids_limit"] > 0,
+    "logging": lambda service: service["logging"]["options"] == {"max-size": "10m", "max-file": "3"},
+    "image": lambda service: not service["image"].endswith(":latest") and ":" in service["image"],
+    "network_mode": lambda service: "network_mode" not in service,
+    "pid": lambda service: "pid" not in service,
+    "socket": lambda service: "docker.sock" not in json.dumps(service),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_service_keeps_the_rule_or_says_why_not(rendered: Rendered, rule: str) -> None:
+    broken = []
+    for name in rendered.tree.services:
+        service = yaml.safe_load((rendered.folder / name / "compose.yaml").read_text())["services"][name]
+        reason = rendered.site.services[name].manifest.exceptions.get(rule, "")
+        if not RULES[rule](service) and len(reason) < 20:
+            broken.append(name)
+    assert broken == []
+
+
+def test_every_long_running_service_has_a_healthcheck(rendered: Rendered) -> None:
+    for name in rendered.tree.services:
+        service = yaml.safe_load((rendered.folder / name / "compose.yaml").read_text())["services"][name]
+        if service.get("profiles") != ["jobs"]:
+            assert service["healthcheck"]["test"], name
+
+
+def test_guarded_keys_are_real_compose_keys(rendered: Rendered, schema: Path) -> None:
+    known = json.loads(schema.read_text())["$defs"]["service"]["properties"]
+    assert [key for key in GUARDED if key not in known] == []
+
+
+def test_no_secret_stands_in_an_open_file(rendered: Rendered) -> None:
+    values = [secret.reveal() for secret in rendered.store.all_values().values()]
+    assert len(values) > 8
+    for file in rendered.tree.files:
+        text = file.content.decode(errors="replace")
+        assert not [value for value in values if value in text], file.path
+
+
+def test_rendering_twice_gives_the_same_files(rendered: Rendered, tmp_path: Path) -> None:
+    from dap.credentials import stable_bcrypt
+
+    assert stable_bcrypt("secret", "ada") == stable_bcrypt("secret", "ada")
+    assert stable_bcrypt("secret", "ada") != stable_bcrypt("secret", "grace")
+
+
+def test_renewed_certificate_does_not_replace_the_container(rendered: Rendered) -> None:
+    tls = [file.path for file in rendered.tree.secret_files if "/tls/" in file.path]
+    assert sorted(tls) == [
+        "nginx-proxy/tls/tls.crt",
+        "nginx-proxy/tls/tls.key",
+        "postgres-data/tls/tls.crt",
+        "postgres-data/tls/tls.key",
+    ]
+    assert {entry["service"]: entry["signal"] for entry in rendered.tree.reload} == {
+        "nginx-proxy": "HUP",
+        "postgres-data": "HUP",
+    }
