@@ -233,17 +233,18 @@ def ca() -> None:
 def ca_export(inventory: str, output: Path | None) -> None:
     """Print the CA's certificate, for browsers and clients."""
     from dap.deploy import load_site
-    from dap.status import ca_certificate
+    from dap.status import ca_certificate  # noqa: PLC0415
 
-    content = ca_certificate(load_site(inventory))
+    certificate = ca_certificate(load_site(inventory))
     if output is None:
-        click.echo(content, nl=False)
-        return
-    try:
-        output.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise DapError(f"cannot write {output}: {error.strerror}", "name another file with -o") from error
-    click.echo(f"Wrote {output}.")
+        click.echo(certificate.pem, nl=False)
+    else:
+        try:
+            output.write_text(certificate.pem, encoding="utf-8")
+        except OSError as error:
+            raise DapError(f"cannot write {output}: {error.strerror}", "name another file with -o") from error
+        click.echo(f"Wrote {output}.")
+    click.echo(f"SHA-256 fingerprint: {certificate.fingerprint}", err=True)
 
 
 @main.command()

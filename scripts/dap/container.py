@@ -61,7 +61,7 @@ def complete(fragment: dict[str, Any], rules: Rules) -> dict[str, Any]:
             )
     merged = _merge(_base(rules), own)
     secrets = {f"{service.name}_{name}": {"file": f"./secrets/{name}"} for name in rules.secrets}
-    document = {"services": {service.name: merged}, "networks": network(rules.site.platform.name)}
+    document = {"services": {service.name: merged}, "networks": network(rules.site.platform.platform_name)}
     return document | ({"secrets": secrets} if secrets else {})
 
 
@@ -80,7 +80,7 @@ def _base(rules: Rules) -> dict[str, Any]:
     memory = memory_bytes((settings and settings.memory) or manifest.memory, rules.facts)
     base: dict[str, Any] = {
         "image": rules.image,
-        "container_name": f"{site.platform.name}-{service.name}",
+        "container_name": f"{site.platform.platform_name}-{service.name}",
         "user": f"{manifest.user}:{manifest.user}",
         "read_only": True,
         "cap_drop": ["ALL"],

@@ -69,7 +69,7 @@ def list_containers(site: Site, host: Host) -> list[Container]:
     Raises:
         DapError: if the engine cannot be asked.
     """
-    label = f"label=com.docker.compose.project={site.platform.name}"
+    label = f"label=com.docker.compose.project={site.platform.platform_name}"
     argv = argv_on(host, ["docker", "ps", "--all", "--filter", label, "--format", _FORMAT])
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603

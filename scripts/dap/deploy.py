@@ -182,7 +182,7 @@ class Deployment:
         ca_certificate = b""
         tls = {name: service for name, service in self.site.services.items() if service.manifest.tls}
         if platform.tls.mode == "private-ca":
-            authority = certificates.ensure_ca(self.secrets_folder, platform.name, store.ca_fingerprint)
+            authority = certificates.ensure_ca(self.secrets_folder, platform.platform_name, store.ca_fingerprint)
             store.ca_fingerprint = authority.fingerprint
             self.outcome.warnings += authority.warnings
             ca_certificate = authority.certificate_pem
@@ -285,7 +285,7 @@ class Deployment:
     def _variables(self) -> dict[str, Any]:
         platform = self.site.platform
         return {
-            "name": platform.name,
+            "name": platform.platform_name,
             "domain": platform.domain,
             "root": str(platform.paths.root),
             "data": str(platform.paths.data),

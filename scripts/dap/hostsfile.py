@@ -90,19 +90,16 @@ def find_hosts(document: YamlFile) -> tuple[tuple[Host, ...], list[Fault]]:
 
 
 def _other_format(document: YamlFile) -> str | None:
-    first = next((line.strip() for line in document.text.splitlines() if line.strip(" \t#;-")), "")
-    if document.text.startswith("#!"):
-        return "a script"
-    if document.text.startswith("$ANSIBLE_VAULT"):
-        return "an encrypted file"
-    lines = [line.strip() for line in document.text.splitlines() if line.strip()[:1] not in ("", "#", ";")]
-    if lines and re.fullmatch(r"\[[\w.-]+(:(vars|children))?\]", lines[0]):
-        return "an INI file"
-    if isinstance(document.data, dict) and isinstance(document.data.get("plugin"), str):
-        return "the configuration of an inventory plugin"
-    if lines and not isinstance(document.data, dict) and re.match(r"[\w.-]+\s+ansible_\w+\s*=", first):
-        return "an INI file"
-    return None
+    """What the file is where it is one of Ansible's other kinds of inventory."""
+    for beginning, kind in (("#!", "a script"), ("$ANSIBLE_VAULT", "an encrypted file")):
+        if document.text.startswith(beginning):
+            return kind
+    if isinstance(document.data, dict):
+        return "the configuration of an inventory plugin" if "plugin" in document.data else None
+    lines = (line.strip() for line in document.text.splitlines())
+    first = next((line for line in lines if line and line[0] not in "#;"), "")
+    ini = re.match(r"\[[\w.-]+(:(vars|children))?\]$|[\w.-]+\s+ansible_\w+\s*=", first)
+    return "an INI file" if ini else None
 
 
 class _HostsReader:

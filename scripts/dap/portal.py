@@ -41,15 +41,13 @@ def portal_context(site: Site, ca_certificate: bytes) -> dict[str, Any]:
 
 
 def _platform(site: Site, ca_certificate: bytes) -> dict[str, Any]:
-    certificate = x509.load_pem_x509_certificate(ca_certificate) if ca_certificate else None
-    fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper() if certificate else ""
     return {
-        "name": site.platform.name,
+        "name": site.platform.platform_name,
         "domain": site.platform.domain,
         "url": f"https://{site.platform.domain}{site.port_suffix}",
         "version": __version__,
         "private_ca": site.platform.tls.mode == "private-ca",
-        "ca_fingerprint": fingerprint,
+        "ca_fingerprint": colon_fingerprint(ca_certificate) if ca_certificate else "",
     }
 
 
@@ -98,3 +96,8 @@ def _probe(service: Service) -> dict[str, Any]:
         url = f"http://{service.name}:{probe.port}{probe.path}"
         return {"service": service.name, "type": "http", "url": url}
     return {"service": service.name, "type": probe.type, "host": service.name, "port": probe.port}
+
+
+def colon_fingerprint(certificate: bytes) -> str:
+    """SHA-256 fingerprint of a PEM certificate as browsers show it: ``AB:CD:…``."""
+    return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256()).hex(":").upper()

@@ -107,7 +107,7 @@ class Renderer:
         tree = HostTree()
         for service in services:
             self._add_service(tree, service, facts)
-        name = self.site.platform.name
+        name = self.site.platform.platform_name
         include = [f"{service}/compose.yaml" for service in tree.services]
         project = {"name": name, "include": include, "networks": container.network(name)}
         if include:

@@ -62,18 +62,17 @@ class Settings:
     def _find(self, location: Location) -> tuple[bool, object]:
         here: object = self._data
         for part in location:
-            if (isinstance(here, dict) and part in here) or (
-                isinstance(here, list) and isinstance(part, int) and part < len(here)
-            ):
-                here = here[part]
-            else:
+            if isinstance(here, list):
+                here = dict(enumerate(here))
+            if not isinstance(here, dict) or part not in here:
                 return False, None
+            here = here[part]
         return True, here
 
 
 def ports_differ(settings: Settings) -> Iterator[Fault]:
     """The ports `ports.http`, `ports.https` and `ports.postgres` all differ."""
-    blamed = set()
+    blamed: set[str] = set()
     for first, second in combinations(("http", "https", "postgres"), 2):
         port = settings.get("ports", first)
         if port is None or port != settings.get("ports", second) or blamed & {first, second}:

@@ -206,7 +206,7 @@ class Deploy(Section):
 class Platform(Section):
     """All settings of a platform."""
 
-    name: PlatformName = Field(
+    platform_name: PlatformName = Field(
         default="dap",
         description="Prefix of the containers and name of their network. Small letters, digits and hyphens.",
         examples=["dap"],

@@ -15,6 +15,7 @@ from dap.containers import Container, argv_on, list_containers
 from dap.credentials import Credentials
 from dap.errors import Refused
 from dap.layout import secrets_dir
+from dap.portal import colon_fingerprint
 from dap.secrets import SecretStore
 from dap.site import Site
 from dap.verify import Place, Result
@@ -120,8 +121,20 @@ def place_of(site: Site) -> Place:
     return Place(site, Credentials(site, store), ca_file)
 
 
-def ca_certificate(site: Site) -> str:
-    """The platform's CA certificate, PEM.
+@dataclass(frozen=True)
+class CaCertificate:
+    """The platform's CA certificate.
+
+    Attributes:
+        fingerprint: SHA-256, upper-case hex pairs with colons, as browsers and the portal show it.
+    """
+
+    pem: str
+    fingerprint: str
+
+
+def ca_certificate(site: Site) -> CaCertificate:
+    """The platform's CA certificate.
 
     Raises:
         Refused: if the platform has none.
@@ -137,7 +150,8 @@ def ca_certificate(site: Site) -> str:
             f"{file} does not exist: the CA is made by the first deploy",
             f"dap -e {site.inventory.name} deploy",
         )
-    return file.read_text(encoding="utf-8")
+    content = file.read_bytes()
+    return CaCertificate(content.decode(), colon_fingerprint(content))
 
 
 def logs_argv(site: Site, service: str, *, follow: bool, lines: int) -> list[str]:
@@ -149,7 +163,7 @@ def logs_argv(site: Site, service: str, *, follow: bool, lines: int) -> list[str
     for host in site.inventory.hosts:
         if service in site.services_on(host):
             argv = ["docker", "logs", "--tail", str(lines), "--timestamps"]
-            return argv_on(host, [*argv, *["--follow"] * follow, f"{site.platform.name}-{service}"])
+            return argv_on(host, [*argv, *["--follow"] * follow, f"{site.platform.platform_name}-{service}"])
     near = difflib.get_close_matches(service, site.services, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(site.services)}"
     raise Refused(f"{service!r} is not a service of inventory {site.inventory.name}", hint)

@@ -94,7 +94,7 @@ class DeployedPlatform:
         self.ports = dict(zip(["http", "https", "postgres"], free_ports(3), strict=True))
         self.settings_file.parent.mkdir(parents=True)
         settings = {
-            "name": self.name,
+            "platform_name": self.name,
             "domain": self.domain,
             "listen_address": "127.0.0.1",
             "paths": {"root": str(self.root), "data": str(self.data)},

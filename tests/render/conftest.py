@@ -27,7 +27,7 @@ def proxy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     (inventory / "group_vars" / "all").mkdir(parents=True)
     (inventory / "group_vars" / "all" / "platform.yml").write_text(
         yaml.safe_dump(
-            {"name": "dap-render", "domain": "render.localhost", "paths": {"root": f"{folder}/root"}}
+            {"platform_name": "dap-render", "domain": "render.localhost", "paths": {"root": f"{folder}/root"}}
         )
     )
     hosts = {"service_host": {"hosts": {"localhost": {"ansible_connection": "local"}}}}

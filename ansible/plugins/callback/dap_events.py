@@ -7,16 +7,16 @@ import os
 import time
 from typing import Any, TextIO
 
-from ansible.constants import (  # type: ignore[import-untyped]
+from ansible.constants import (
     COLOR_CHANGED,
     COLOR_ERROR,
     COLOR_SKIP,
     COLOR_UNREACHABLE,
 )
-from ansible.playbook.block import Block  # type: ignore[import-untyped]
-from ansible.playbook.task_include import TaskInclude  # type: ignore[import-untyped]
+from ansible.playbook.block import Block
+from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback import CallbackBase
-from ansible.utils.color import stringc  # type: ignore[import-untyped]
+from ansible.utils.color import stringc
 
 DOCUMENTATION = r"""
 name: dap_events

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .dap_apt import AptSource, base_source
+from .dap_probe import search_path
+
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 DEBIAN_MIRROR = "http://deb.debian.org/debian"
 DEBIAN_SECURITY_MIRROR = "http://deb.debian.org/debian-security"
@@ -91,7 +94,7 @@ def run_logged(
                 stdin=given,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "PATH": search_path(), **(environment or {})},
                 timeout=timeout,
                 check=False,
             ).returncode
@@ -170,45 +173,23 @@ class Mirrors:
         return "\n".join(lines) + "\n"
 
 
-def apt_entries(text: str) -> list[tuple[str, str]]:
-    """Address and suite of each binary source in a ``sources.list`` or ``.sources`` file."""
-    entries: list[tuple[str, str]] = []
-    fields: dict[str, list[str]] = {}
-    for raw in [*text.splitlines(), ""]:
-        line = raw.partition("#")[0].strip()
-        if line.startswith("deb "):
-            words = [word for word in line.split("]")[-1].split() if word != "deb"]
-            if len(words) >= 2:
-                entries.append((words[0], words[1]))
-        elif ":" in line and not raw.startswith((" ", "\t")):
-            key, _, value = line.partition(":")
-            fields[key.lower()] = value.split()
-        elif not raw.strip():
-            if "deb" in fields.get("types", []) and fields.get("enabled", ["yes"]) != ["no"]:
-                addresses, suites = fields.get("uris", []), fields.get("suites", [])
-                entries += [(address, suite) for address in addresses for suite in suites]
-            fields = {}
-    return entries
-
-
-def host_mirrors(os_release: str, sources: Iterable[str]) -> Mirrors:
+def host_mirrors(os_release: Mapping[str, str], sources: Iterable[AptSource]) -> Mirrors:
     """The Debian mirrors that a host uses itself; Debian's own where it uses none, as on Ubuntu.
 
     Args:
-        os_release: the text of ``/etc/os-release``.
-        sources: the texts of apt's source files.
+        os_release: the variables of ``/etc/os-release``.
+        sources: what the host's own packages come from. An address that leads to a file of the host (a list
+            of mirrors, a disc) means nothing inside an image, and is passed over.
     """
-    release = dict(line.split("=", 1) for line in os_release.splitlines() if "=" in line)
-    codename = release.get("VERSION_CODENAME", "").strip('"')
-    if release.get("ID", "").strip('"') != "debian":
+    codename = os_release.get("VERSION_CODENAME", "")
+    if os_release.get("ID") != "debian":
         return Mirrors()
-    found: dict[str, str] = {}
-    for text in sources:
-        for address, suite in apt_entries(text):
-            found.setdefault(suite, address.rstrip("/"))
-    if codename not in found:
+    usable = [source for source in sources if source.uri.startswith(("http://", "https://"))]
+    main = base_source(usable, codename)
+    if main is None:
         return Mirrors()
-    return Mirrors(found[codename], found.get(f"{codename}-security", ""))
+    security = base_source(usable, f"{codename}-security")
+    return Mirrors(main.uri.rstrip("/"), security.uri.rstrip("/") if security else "")
 
 
 def bootstrap_argv(suite: str, archive: Path, sources: Path) -> list[str]:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .dap_probe import search_path
+
 PROJECT_LABEL = "com.docker.compose.project"
+TIMED_OUT = 124
 
 
 class DockerError(Exception):
@@ -43,7 +46,7 @@ def run_docker(
 
     Args:
         argv: the arguments after ``docker``.
-        timeout: seconds after which the command is ended and counts as failed (exit status 124).
+        timeout: seconds after which the command is ended and counts as failed (``TIMED_OUT``).
         environment: variables to add to the process environment.
 
     Raises:
@@ -59,12 +62,12 @@ def run_docker(
             timeout=timeout,
             check=False,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "PATH": search_path(), **(environment or {})},
         )
     except FileNotFoundError:
         raise DockerError("Docker is not installed") from None
     except subprocess.TimeoutExpired:
-        return Finished(124, stderr=f"docker {argv[0]} did not end within {timeout:.0f} s")
+        return Finished(TIMED_OUT, stderr=f"docker {argv[0]} did not end within {timeout:.0f} s")
     if process.returncode and "Cannot connect to the Docker daemon" in process.stderr:
         raise DockerError("the Docker engine does not answer: " + process.stderr.strip().splitlines()[0])
     return Finished(process.returncode, process.stdout, process.stderr)

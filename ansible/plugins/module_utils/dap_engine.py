@@ -267,12 +267,11 @@ def _from_docker(host: HostState, platform: str) -> bool:
 
 
 def _split(host: HostState, names: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split packages into those to install and those to upgrade."""
+    """Split packages into those to install and those to upgrade; what supports the engine is not upgraded."""
     unique = list(dict.fromkeys(names))
     there = host.engine.packages
-    return tuple(name for name in unique if name not in there), tuple(
-        name for name in unique if name in there
-    )
+    upgrade = (name for name in unique if name in there and name not in _SUPPORTING)
+    return tuple(name for name in unique if name not in there), tuple(upgrade)
 
 
 def _support(host: HostState) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ansible.module_utils.dap_docker import Container  # type: ignore[import-untyped]
+    from .dap_docker import Container
 
 LOG_LINES = 15
 
@@ -34,7 +34,8 @@ class Difference:
             "restarted": self.restarted,
             "removed": self.removed,
         }
-        return {"changed": any(lists.values()), **{name: list(services) for name, services in lists.items()}}
+        changed = any(lists.values())
+        return {"changed": changed, **{name: list(services) for name, services in lists.items()}}
 
 
 def by_place(containers: Iterable[Container]) -> dict[tuple[str, str], Container]:
@@ -61,7 +62,7 @@ def compare(before: Iterable[Container], after: Iterable[Container]) -> Differen
 
 
 def predict(hashes: Mapping[str, str], containers: Iterable[Container]) -> Difference:
-    """What ``up`` would do, from the configuration hash that Compose gives each service and each container."""
+    """What ``up`` would do, from the configuration hashes of the services and of the containers."""
     there = by_place(containers)
     services = {service for service, _ in there}
     differing, stopped, orphaned = set(), set(), set()
@@ -114,7 +115,7 @@ def state_of(container: Container) -> str:
         return f"starts again and again; last exit status {container.exit_code}"
     if container.status == "running" and container.health:
         return "running, but unhealthy" if container.health == "unhealthy" else f"running, {container.health}"
-    return container.status
+    return str(container.status)
 
 
 def describe_failure(containers: Sequence[Container], logs: Mapping[str, str], output: Sequence[str]) -> str:

@@ -6,15 +6,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible.module_utils.dap_docker import (  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_docker import (
     PROJECT_LABEL,
+    TIMED_OUT,
     Container,
     DockerError,
     Finished,
@@ -25,8 +27,9 @@ from ansible.module_utils.dap_docker import (  # type: ignore[import-untyped]
     run_docker,
     tail,
 )
-from ansible.module_utils.dap_files import PENDING, Tree  # type: ignore[import-untyped]
-from ansible.module_utils.dap_project import (  # type: ignore[import-untyped]
+from ansible.module_utils.dap_files import PENDING, Tree
+from ansible.module_utils.dap_probe import search_path
+from ansible.module_utils.dap_project import (
     LOG_LINES,
     Difference,
     compare,
@@ -61,6 +64,7 @@ options:
     elements: str
     default: []
     description: Files that changed, or would in check mode, beside those in C(.pending.json).
+  services_changed: {type: bool, default: false, description: In check mode, that C(up) would change them.}
   arguments: {type: list, elements: str, default: [], description: What C(run) runs, service first.}
 """
 
@@ -87,6 +91,7 @@ class Project:
         self.reload: list[dict[str, Any]] = given["reload"]
         self.arguments: list[str] = given["arguments"]
         self.changed_paths = {*given["changed_paths"], *Tree(self.root).owned(PENDING)}
+        self.services_changed = given["services_changed"] or bool(self.changed_paths)
         self.run = run
         self.progress = Progress(self.root / "log" / "progress")
         self.log = self.root / "log" / "up.log"
@@ -110,30 +115,45 @@ class Project:
         started = time.monotonic()
         with self.progress, self.log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - the module's own command
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self.root
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.root,
+                start_new_session=True,
             )
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    return process.wait(timeout=3) == 0
-                if time.monotonic() - started > self.wait_seconds:
-                    process.terminate()
-                    process.wait()
-                    return False
-                waiting = {item.service for item in self.containers() if not item.well and not item.one_off}
-                self.progress.say(f"starting {elapsed(started)}: waiting for {', '.join(sorted(waiting))}")
+            try:
+                while time.monotonic() - started < self.wait_seconds:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        return process.wait(timeout=3) == 0
+                    waiting = {
+                        item.service for item in self.containers() if not item.well and not item.one_off
+                    }
+                    self.progress.say(
+                        f"starting {elapsed(started)}: waiting for {', '.join(sorted(waiting))}"
+                    )
+                return False
+            finally:
+                end(process)
 
     def tell(self, touched: set[str], containers: Sequence[Container]) -> list[str]:
         """Send the signals that are due, then forget the changed files; returns the services told."""
         told = []
-        for service, signal in to_signal(self.reload, self.changed_paths, touched):
+        for service, name in to_signal(self.reload, self.changed_paths, touched):
             running = [item.identifier for item in containers if item.service == service and item.well]
             if running:
-                sent = self.run(["kill", "--signal", signal, *running])
+                sent = self.run(["kill", "--signal", name, *running])
                 if sent.returncode:
-                    raise DockerError(f"{service} did not take signal {signal}: {sent.last_words}")
+                    raise DockerError(f"{service} did not take signal {name}: {sent.last_words}")
                 told.append(service)
         (self.root / PENDING).unlink(missing_ok=True)
         return told
+
+    def remove_one_off(self, service: str, containers: Sequence[Container]) -> None:
+        """Remove the containers of jobs that nobody waits for any more."""
+        left = [item.identifier for item in containers if item.one_off and item.service == service]
+        if left:
+            self.run(["rm", "--force", *left])
 
     def failure(self, containers: Sequence[Container]) -> str:
         """What is wrong, with the services' own last words."""
@@ -144,6 +164,16 @@ class Project:
                 logs[container.name] = said.stdout + said.stderr
         described = describe_failure(containers, logs, tail(self.log, 40))
         return f"{described}\n  log: {self.log}"
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a client and the plugin that it started, if they still run."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, signal_number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
 
 
 def up(project: Project) -> dict[str, Any]:
@@ -160,7 +190,7 @@ def up(project: Project) -> dict[str, Any]:
 
 
 def predict_up(project: Project) -> dict[str, Any]:
-    """What ``up`` would do. Where files would change first, that is known only in part, but it is a change."""
+    """What ``up`` would do. Known only in part where files would change first, which is a change itself."""
     difference = Difference()
     if (project.root / COMPOSE_FILE).exists():
         printed = project.run(project.compose("config", "--hash", "*"))
@@ -177,19 +207,19 @@ def predict_up(project: Project) -> dict[str, Any]:
 def run_job(project: Project, check: bool) -> dict[str, Any]:
     """Run a container to its end and read what it changed."""
     containers = project.containers()
-    if check and (project.changed_paths or not any(item.well for item in containers)):
+    if check and (project.services_changed or not any(item.well for item in containers)):
         return {"changed": True, "changes": ["known once the services run with their new files"], "ok": 0}
     service = project.arguments[0]
-    for container in containers:
-        if container.one_off and container.service == service:
-            # Left over from a deploy that was killed: two of them would work against each other.
-            project.run(["rm", "--force", container.identifier])
+    # One may be left over from a deploy that was killed; two of them would work against each other.
+    project.remove_one_off(service, containers)
     argv = project.compose(
         "run", "--rm", "--no-deps", "-T", *project.arguments, *(["--check"] if check else [])
     )
     with project.progress:
         project.progress.say(f"provisioning: {' '.join(project.arguments)}")
         finished = project.run(argv)
+    if finished.returncode == TIMED_OUT:
+        project.remove_one_off(service, project.containers())
     return job_result(finished, service)
 
 
@@ -252,6 +282,7 @@ def make_module() -> AnsibleModule:
                 "options": {"service": text, "signal": text, "paths": {**strings, "required": True}},
             },
             "changed_paths": {**strings, "default": []},
+            "services_changed": {"type": "bool", "default": False},
             "arguments": {**strings, "default": []},
         },
         required_if=[("state", "run", ["arguments"])],
@@ -263,6 +294,7 @@ def main() -> None:
     """Run as an Ansible module."""
     module = make_module()
     given = module.params
+    os.environ["PATH"] = search_path()
     # Compose would take these for the project's own settings.
     for name in ("COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"):
         os.environ.pop(name, None)
@@ -276,10 +308,12 @@ def main() -> None:
             result = predict_up(project) if module.check_mode else up(project)
     except DockerError as error:
         if given["state"] == "absent":
-            # Nothing runs without an engine. One that is only stopped brings its containers back.
-            module.exit_json(changed=False, removed=[], engine=str(error))
+            if "not installed" not in str(error):
+                module.warn(f"{error}; containers of {given['project']} would be back when it starts")
+            module.exit_json(changed=False, removed=[])
         if module.check_mode:
-            module.exit_json(changed=True, engine=str(error))
+            # Docker comes with this very deploy, so nothing runs yet.
+            module.exit_json(changed=True)
         module.fail_json(msg=str(error))
         return
     if "msg" in result:

@@ -7,15 +7,15 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible.module_utils.dap_engine import (  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_engine import (
     EngineState,
     HostState,
     Plan,
     lacking,
     plan,
 )
-from ansible.module_utils.dap_probe import (  # type: ignore[import-untyped]
+from ansible.module_utils.dap_probe import (
     apparmor_unready,
     apt_sources,
     engine_state,
@@ -74,7 +74,7 @@ _REACH_LIMIT_S = 5
 def reachable(repository: str, os_id: str, codename: str) -> bool:
     """Whether Docker's repository answers, and has packages for this release."""
     # Costs a tenth of a second, and a host that has everything never comes here.
-    from ansible.module_utils.urls import open_url  # type: ignore[import-untyped]
+    from ansible.module_utils.urls import open_url
 
     try:
         answer = open_url(

@@ -9,8 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible.module_utils.dap_probe import output_of, search_path, text_of  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_probe import output_of, search_path, text_of
 
 DOCUMENTATION = r"""
 module: dap_docker_start
@@ -51,7 +51,7 @@ _SHOWN_LINES = 20
 # Left behind when the container or machine went down hard. A new process that happens to have the old number
 # makes the engine believe that it runs already ("process with PID … is still running"), or wait for a
 # containerd that isn't.
-_PID_FILES = {
+PID_FILES = {
     "/var/run/docker.pid": "dockerd",
     "/var/run/docker/containerd/containerd.pid": "containerd",
 }
@@ -85,11 +85,12 @@ def start(log: str) -> subprocess.Popen[bytes] | None:
     Raises:
         FileNotFoundError: the engine is not installed.
     """
-    for pid_file, program in _PID_FILES.items():
-        if not process_of(pid_file, program):
-            Path(pid_file).unlink(missing_ok=True)
-    if process_of("/var/run/docker.pid", "dockerd"):
+    processes = {program: process_of(pid_file, program) for pid_file, program in PID_FILES.items()}
+    if processes["dockerd"]:
         return None  # on its way up; it only has to be waited for
+    for pid_file, program in PID_FILES.items():
+        if not processes[program]:
+            Path(pid_file).unlink(missing_ok=True)
     program_path = shutil.which("dockerd", path=search_path())
     if not program_path:
         raise FileNotFoundError("dockerd is not installed")

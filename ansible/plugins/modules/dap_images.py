@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible.module_utils.dap_build import (  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_build import (
     CA_BUNDLE,
     NAME_LABEL,
     BuildError,
@@ -25,7 +25,7 @@ from ansible.module_utils.dap_build import (  # type: ignore[import-untyped]
     normal_tag,
     run_logged,
 )
-from ansible.module_utils.dap_docker import (  # type: ignore[import-untyped]
+from ansible.module_utils.dap_docker import (
     DockerError,
     Progress,
     Run,
@@ -33,6 +33,8 @@ from ansible.module_utils.dap_docker import (  # type: ignore[import-untyped]
     run_docker,
     tail,
 )
+from ansible.module_utils.dap_host import parse_os_release
+from ansible.module_utils.dap_probe import apt_sources, text_of
 
 DOCUMENTATION = """
 module: dap_images
@@ -133,9 +135,8 @@ class Builder:
         suite = self.suites[tag]
         archive, sources = self.contexts / f"{suite}.tar", self.contexts / f"{suite}.list"
         log = self.logs / f"bootstrap-{suite}.log"
-        texts = [path.read_text(encoding="utf-8") for path in apt_files(Path("/etc/apt"))]
-        os_release = Path("/etc/os-release").read_text(encoding="utf-8")
-        sources.write_text(host_mirrors(os_release, texts).sources(suite), encoding="utf-8")
+        mirrors = host_mirrors(parse_os_release(text_of("/etc/os-release")), apt_sources())
+        sources.write_text(mirrors.sources(suite), encoding="utf-8")
         archive.unlink(missing_ok=True)
         argv = bootstrap_argv(suite, archive, sources)
         status = run_logged(argv, log, timeout=BOOTSTRAP_TIMEOUT, environment=self.environment)
@@ -195,13 +196,6 @@ class Builder:
                 if self.run(["image", "rm", tag]).returncode == 0:
                     removed.append(tag)
         return removed
-
-
-def apt_files(folder: Path) -> list[Path]:
-    """Apt's source files, in the order in which apt reads them."""
-    lists = folder / "sources.list.d"
-    files = [folder / "sources.list", *sorted([*lists.glob("*.list"), *lists.glob("*.sources")])]
-    return [path for path in files if path.is_file()]
 
 
 def excerpt(log: Path) -> str:

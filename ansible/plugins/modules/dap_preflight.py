@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible.module_utils.dap_engine import EngineState, HostState, refusal  # type: ignore[import-untyped]
-from ansible.module_utils.dap_host import (  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_engine import EngineState, HostState, refusal
+from ansible.module_utils.dap_host import (
     SUPPORTED_SYSTEMS,
     Finding,
     HostFacts,
     Wants,
     judge,
 )
-from ansible.module_utils.dap_probe import (  # type: ignore[import-untyped]
+from ansible.module_utils.dap_probe import (
     engine_state,
     host_facts,
     os_release,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible.module_utils.dap_files import (  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_files import (
     PENDING,
     Entry,
     Found,
@@ -23,6 +23,7 @@ from ansible.module_utils.dap_files import (  # type: ignore[import-untyped]
     make_directory,
     parents,
 )
+from ansible.module_utils.dap_removal import apply_removal, plan_removal
 
 DOCUMENTATION = """
 module: dap_tree
@@ -32,8 +33,13 @@ description:
   - Adds every path to C(<root>/.pending.json) before it touches it. M(dap_compose) empties that file once
     the services know, so no change is lost when a deploy is killed in between.
 options:
+  state:
+    type: str
+    default: present
+    choices: [present, absent]
+    description: C(absent) removes all that was written, and the data of C(marker) if that is given.
   root: {type: path, required: true, description: The folder of the tree.}
-  name: {type: str, required: true, description: Which list this is; several lists share one tree.}
+  name: {type: str, description: Which list this is; several lists share one tree.}
   files:
     type: list
     elements: dict
@@ -51,7 +57,8 @@ options:
 
 RETURN = """
 changed_paths: {type: list, returned: always, description: Files written or given another owner or mode.}
-removed_paths: {type: list, returned: always, description: Files removed.}
+removed_paths: {type: list, returned: always, description: Files removed (absent: files and data folders).}
+left: {type: list, returned: absent, description: What stays in the folder because it is not the platform's.}
 changed_directories: {type: list, returned: always, description: Data folders made or corrected.}
 """
 
@@ -252,32 +259,52 @@ def options(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {name: {"type": "str", "required": True} for name in names}
 
 
+def present(tree: Tree, module: AnsibleModule) -> dict[str, Any]:
+    """Bring the files and folders into the wanted state."""
+    wanted = Wanted.of(module.params)
+    plan = make_plan(tree, wanted)
+    if not module.check_mode:
+        apply_plan(tree, wanted, plan)
+    return {
+        "changed": plan.changed,
+        "changed_paths": plan.changed_paths,
+        "removed_paths": plan.removed_paths,
+        "changed_directories": sorted(plan.directories),
+        **({"diff": make_diff(plan)} if module._diff else {}),
+    }
+
+
+def absent(tree: Tree, module: AnsibleModule) -> dict[str, Any]:
+    """Remove the files, and the data if a marker is given."""
+    marker = module.params["marker"]
+    removal = plan_removal(
+        tree, Path(marker["path"]) if marker else None, marker["content"] if marker else ""
+    )
+    left = [] if module.check_mode else apply_removal(tree, removal)
+    return {"changed": bool(removal.paths), "removed_paths": removal.paths, "left": left}
+
+
 def main() -> None:
     """Run as an Ansible module."""
     files = {"type": "list", "elements": "dict", "default": [], "options": {**ENTRY, **options(["content"])}}
     module = AnsibleModule(
         argument_spec={
-            **options(["name"]),
+            "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+            "name": {"type": "str"},
             "root": {"type": "path", "required": True},
             "files": files,
             "directories": {"type": "list", "elements": "dict", "default": [], "options": ENTRY},
             "marker": {"type": "dict", "options": options(["path", "content"])},
         },
+        required_if=[("state", "present", ["name"])],
         supports_check_mode=True,
     )
     tree = Tree(Path(module.params["root"]))
     try:
-        wanted = Wanted.of(module.params)
-        plan = make_plan(tree, wanted)
-        if not module.check_mode:
-            apply_plan(tree, wanted, plan)
+        result = present(tree, module) if module.params["state"] == "present" else absent(tree, module)
     except (TreeError, OSError) as error:
         module.fail_json(msg=str(error))
         return
-    result: dict[str, Any] = {"changed": plan.changed, "changed_directories": sorted(plan.directories)}
-    result.update(changed_paths=plan.changed_paths, removed_paths=plan.removed_paths)
-    if module._diff:
-        result["diff"] = make_diff(plan)
     module.exit_json(**result)
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible.module_utils.dap_certificates import (  # type: ignore[import-untyped]
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_certificates import (
     strays,
     untrusted,
     wanted_files,
 )
-from ansible.module_utils.dap_probe import search_path, text_of  # type: ignore[import-untyped]
+from ansible.module_utils.dap_probe import search_path, text_of
 
 DOCUMENTATION = r"""
 module: dap_trust
@@ -121,7 +121,7 @@ def main() -> None:
     stems = {file.rsplit(".", 1)[0] for file in wanted}
     new = {file: pem for file, pem in wanted.items() if text_of(str(folder / file)) != pem}
     removed = strays(name, stems, names_in(folder))
-    # What an interrupted run left undone shows in the store: a link to a removed one, or a wanted one missing.
+    # What an interrupted run left undone shows in the store: a link to a removed one, a wanted one missing.
     bundle = store / "ca-certificates.crt"
     left_over = strays(name, stems, names_in(store))
     undone = left_over or untrusted(text_of(str(bundle)), wanted)
