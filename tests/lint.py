@@ -72,7 +72,7 @@ def commands(files: list[Path]) -> dict[str, list[str]]:
 def run(name: str, argv: list[str]) -> tuple[str, int, str, float]:
     """Run one linter: its name, exit code, output, seconds."""
     started = time.monotonic()
-    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1"}
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", "ANSIBLE_CONFIG": "ansible/ansible.cfg"}
     done = subprocess.run(
         [str(BIN / argv[0]), *argv[1:]],
         cwd=ROOT,

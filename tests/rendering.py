@@ -35,7 +35,7 @@ def render(inventory: str, folder: Path, facts: HostFacts | None = None) -> Rend
     secrets = folder / "secrets"
     secrets.mkdir()
     store = SecretStore.load(secrets, inventory)
-    authority = certificates.ensure_ca(secrets, site.platform.name, "")
+    authority = certificates.ensure_ca(secrets, site.platform.platform_name, "")
     leaves = {
         name: certificates.ensure_leaf(authority, secrets, name, dns_names=site.tls_names(service))
         for name, service in site.services.items()

@@ -28,6 +28,12 @@ from dap.site import Site, enabled_services
 
 _KEEP_LOGS = 30
 
+# Package indexes, mirrors and proxies of the site, as the package managers name them; image builds use them too.
+_BUILD_ENVIRONMENT = (
+    *("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "GOPROXY", "GOSUMDB", "npm_config_registry"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+
 
 @dataclass
 class Outcome:
@@ -160,7 +166,7 @@ class Deployment:
             run = hosts.play(
                 "preflight",
                 self.inventory,
-                self._variables() | {"platform_id": store.platform_id, "hosts": wanted(self.site)},
+                self._variables() | {"platform_id": "", "hosts": wanted(self.site)},
                 log=self.outcome.log,
                 on_wait=self.progress.tick,
             )
@@ -289,9 +295,9 @@ class Deployment:
             "domain": platform.domain,
             "root": str(platform.paths.root),
             "data": str(platform.paths.data),
-            "become": os.geteuid() != 0,
             "wait_seconds": platform.deploy.wait_seconds,
             "parallel_builds": platform.deploy.parallel_builds,
+            "build_environment": {name: os.environ[name] for name in _BUILD_ENVIRONMENT if name in os.environ},
         }
 
     def _ca_certificates(self, own: bytes) -> list[str]:
@@ -313,6 +319,7 @@ class Deployment:
             "reload": tree.reload,
             "services": tree.services,
             "first": tree.first,
+            "jobs": tree.jobs,
             **_image_variables(
                 [build for build in builds if needed and build.name in {*needed, images.BASE}]
             ),

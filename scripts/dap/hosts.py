@@ -141,7 +141,7 @@ def _note(event: Event, run: Run) -> None:
     if kind == "changed":
         for item in event.get("changed_items") or [task]:
             run.changed.append((host, str(item)))
-    if kind in ("failed", "unreachable"):
+    if kind in ("failed", "unreachable") and not event.get("handled"):
         run.failures.append((host, event.get("message") or task))
     if kind in ("ok", "changed", "failed") and isinstance(event.get("dap"), dict):
         run.results[task, host] = event["dap"]

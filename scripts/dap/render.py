@@ -71,7 +71,13 @@ class Directory:
 
 @dataclass
 class HostTree:
-    """All that one host gets."""
+    """All that one host gets.
+
+    Attributes:
+        reload: services that read renewed certificates at a signal.
+        first: services that the provisioning jobs work on, so they start before the others.
+        jobs: the service that runs the jobs, if it is on this host.
+    """
 
     files: list[File] = field(default_factory=list)
     secret_files: list[File] = field(default_factory=list)
@@ -79,6 +85,7 @@ class HostTree:
     reload: list[dict[str, Any]] = field(default_factory=list)
     services: list[str] = field(default_factory=list)
     first: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
 
 
 class Renderer:
@@ -150,6 +157,8 @@ class Renderer:
         tree.services.append(service.name)
         if manifest.provides in ("postgres", "s3"):
             tree.first.append(service.name)
+        if manifest.provides == "jobs":
+            tree.jobs.append(service.name)
 
     def _login_files(self, service: Service) -> list[File]:
         """Logins to the service's own databases and buckets, in the formats that client libraries read."""
@@ -225,8 +234,9 @@ class Renderer:
         if service.manifest.admin_of:
             context["administers"] = [
                 {
-                    "service": provider,
+                    "service": provider.name,
                     "host": self.site.own_host(provider) if provider.manifest.tls else provider.name,
+                    "tls": provider.manifest.tls is not None,
                 }
                 for provider in self.site.providers(service.manifest.admin_of)
             ]
@@ -239,8 +249,8 @@ class Renderer:
         def secret(name: str) -> str:
             return credentials.secret(service, name).reveal()
 
-        def admin_secret(provider: Service, name: str) -> str:
-            return credentials.secret(provider, name).reveal()
+        def admin_secret(provider: str) -> str:
+            return credentials.secret(self.site.services[provider], "admin_password").reveal()
 
         context: dict[str, Any] = {
             "secret": secret,

@@ -51,7 +51,7 @@ def test_engine_runs_in_a_session_of_its_own_and_is_waited_for(starter: ModuleTy
 def test_engine_that_ends_at_once_is_not_waited_for_and_its_last_words_are_shown(
     starter: ModuleType, tmp_path: Path
 ) -> None:
-    program(tmp_path, "dockerd", "echo failed to mount overlay >&2; exit 1")
+    program(tmp_path, "dockerd", "echo level=info msg=serving >&2; echo failed to mount overlay >&2; exit 1")
     program(tmp_path, "docker", "exit 1")
     log = tmp_path / "dockerd.log"
 

@@ -132,7 +132,8 @@ def describe_failure(containers: Sequence[Container], logs: Mapping[str, str], o
     if not bad:
         said = [line.strip() for line in output if line.strip() and not line.startswith(" ")]
         return "docker compose: " + ("\n".join(said[-5:]) or "failed without a word")
-    lines = [f"{len(bad)} of {len(by_place(containers))} services are not well:"]
+    verb = "is" if len(bad) == 1 else "are"
+    lines = [f"{len(bad)} of {len(by_place(containers))} services {verb} not well:"]
     for container in bad:
         lines.append(f"  {container.service}: {state_of(container)}")
         if container.status != "created" and container.health_output:

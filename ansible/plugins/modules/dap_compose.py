@@ -54,6 +54,11 @@ options:
   project_directory: {type: path, required: true, description: The folder with compose.yaml.}
   project: {type: str, required: true, description: The name of the project.}
   wait_seconds: {type: int, default: 300, description: How long to wait for C(up) or C(run).}
+  services:
+    type: list
+    elements: str
+    default: []
+    description: Only these services and what they need; all if empty, and then orphans are removed too.
   reload:
     type: list
     elements: dict
@@ -88,6 +93,7 @@ class Project:
         self.root = Path(given["project_directory"])
         self.name: str = given["project"]
         self.wait_seconds: int = given["wait_seconds"]
+        self.services: list[str] = given["services"]
         self.reload: list[dict[str, Any]] = given["reload"]
         self.arguments: list[str] = given["arguments"]
         self.changed_paths = {*given["changed_paths"], *Tree(self.root).owned(PENDING)}
@@ -110,8 +116,9 @@ class Project:
         The limit is kept here: Compose (2.26) waits without one for a service that others depend on.
         """
         # Images are there already, so that a missing one is an error here and not a surprise from a registry.
-        up = ["up", "--detach", "--wait", "--wait-timeout", str(self.wait_seconds), "--remove-orphans"]
-        argv = ["docker", *self.compose(*up, "--no-build", "--pull", "never", "--quiet-pull")]
+        up = ["up", "--detach", "--wait", "--wait-timeout", str(self.wait_seconds), "--no-build"]
+        up += ["--pull", "never", "--quiet-pull"]
+        argv = ["docker", *self.compose(*up, *(self.services or ["--remove-orphans"]))]
         started = time.monotonic()
         with self.progress, self.log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - the module's own command
@@ -184,7 +191,8 @@ def up(project: Project) -> dict[str, Any]:
     difference = compare(before, after)
     if not well:
         return {**difference.result(), "reloaded": [], "msg": project.failure(after)}
-    told = project.tell(difference.touched, after)
+    # The signals are sent when all services are up, and to each once.
+    told = [] if project.services else project.tell(difference.touched, after)
     result = difference.result()
     return {**result, "changed": result["changed"] or bool(told), "reloaded": told}
 
@@ -265,6 +273,13 @@ def remove(project: Project, check: bool) -> dict[str, Any]:
     return result
 
 
+def changed_items(result: Mapping[str, Any]) -> list[str]:
+    """What changed, one line for each thing."""
+    verbs = ("created", "recreated", "restarted", "removed", "reloaded")
+    lines = [f"{service}: container {verb}" for verb in verbs for service in result.get(verb, [])]
+    return [*lines, *result.get("changes", [])]
+
+
 def make_module() -> AnsibleModule:
     """The module with its parameters."""
     strings = {"type": "list", "elements": "str"}
@@ -275,6 +290,7 @@ def make_module() -> AnsibleModule:
             "project_directory": {"type": "path", "required": True},
             "project": text,
             "wait_seconds": {"type": "int", "default": 300},
+            "services": {**strings, "default": []},
             "reload": {
                 "type": "list",
                 "elements": "dict",
@@ -316,6 +332,7 @@ def main() -> None:
             module.exit_json(changed=True)
         module.fail_json(msg=str(error))
         return
+    result["changed_items"] = changed_items(result)
     if "msg" in result:
         module.fail_json(**result)
     module.exit_json(**result)

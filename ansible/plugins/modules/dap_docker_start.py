@@ -119,9 +119,10 @@ def wait(timeout: int, process: subprocess.Popen[bytes] | None) -> str:
 
 
 def last_words(log: str, detached: bool) -> str:
-    """The end of what the engine had to say."""
+    """The end of what the engine had to say, without what it merely mentions."""
     if detached:
-        return "\n".join(text_of(log).splitlines()[-_SHOWN_LINES:])
+        lines = [line for line in text_of(log).splitlines() if "level=info" not in line]
+        return "\n".join(lines[-_SHOWN_LINES:])
     return str(output_of("journalctl", "--unit", "docker", "--no-pager", "--lines", str(_SHOWN_LINES)))
 
 

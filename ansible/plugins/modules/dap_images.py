@@ -51,7 +51,7 @@ options:
   root: {type: path, required: true, description: The platform's folder; logs go into its folder log.}
   images: {type: list, elements: dict, default: [], description: The images that have to be there.}
   base_images: {type: list, elements: dict, default: [], description: Bases and the Debian releases they are.}
-  contexts: {type: path, description: The folder with the build contexts as tar files.}
+  contexts: {type: path, required: true, description: The folder with the build contexts as tar files.}
   parallel_builds: {type: int, default: 2, description: How many images are built at a time.}
   build_environment: {type: dict, default: {}, description: Variables that the builds get as arguments.}
   keep: {type: int, default: 2, description: How many tags of each image stay on the host.}
@@ -62,6 +62,7 @@ RETURN = """
 missing: {type: list, returned: always, description: Names of the images that are not there.}
 missing_contexts: {type: list, returned: query, description: Files that the builds of those need.}
 missing_bases: {type: list, returned: query, description: Tags of the bases that they need and are not there.}
+contexts_left: {type: bool, returned: query, description: Whether the folder of the contexts is there.}
 bootstrap: {type: list, returned: pull, description: Tags of the bases that have to be made from packages.}
 built: {type: list, returned: build, description: Name and seconds of each image that was built.}
 removed_tags: {type: list, returned: build, description: Old tags that were removed.}
@@ -80,7 +81,7 @@ class Builder:
         self.logs = self.root / "log"
         self.images = [Image.of(item) for item in given["images"]]
         self.suites = {item["tag"]: item["suite"] for item in given["base_images"]}
-        self.contexts = Path(given["contexts"] or self.root)
+        self.contexts = Path(given["contexts"])
         self.parallel = given["parallel_builds"]
         # An empty variable is not an unset one to most tools, so it is left out.
         self.environment = {name: str(value) for name, value in given["build_environment"].items() if value}
@@ -222,6 +223,7 @@ def query(builder: Builder) -> dict[str, Any]:
         "missing": [image.name for image in missing],
         "missing_contexts": sorted({image.context for image in missing}),
         "missing_bases": builder.missing_bases(),
+        "contexts_left": builder.contexts.exists(),
     }
 
 
@@ -238,7 +240,13 @@ def build(builder: Builder) -> dict[str, Any]:
     outcomes = builder.build_missing()
     built = [{"name": outcome.name, "seconds": outcome.seconds} for outcome in outcomes if not outcome.error]
     failed = [outcome for outcome in outcomes if outcome.error]
-    result = {"changed": bool(built), "missing": missing, "built": built, "removed_tags": []}
+    result = {
+        "changed": bool(built),
+        "changed_items": [f"image {outcome.name} built in {outcome.seconds} s" for outcome in outcomes if not outcome.error],
+        "missing": missing,
+        "built": built,
+        "removed_tags": [],
+    }
     if failed:
         details = "\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed)
         plural = "image" if len(failed) == 1 else "images"
@@ -286,7 +294,7 @@ def make_module() -> AnsibleModule:
                 "default": [],
                 "options": {"tag": text, "suite": text},
             },
-            "contexts": {"type": "path"},
+            "contexts": {"type": "path", "required": True},
             "parallel_builds": {"type": "int", "default": 2},
             "build_environment": {"type": "dict", "default": {}},
             "keep": {"type": "int", "default": 2},
@@ -299,7 +307,8 @@ def make_module() -> AnsibleModule:
 def main() -> None:
     """Run as an Ansible module."""
     module = make_module()
-    module.no_log_values.update(secret_parts(module.params["build_environment"]))
+    secrets = secret_parts(module.params["build_environment"])
+    module.no_log_values.update(secrets)
     state = module.params["state"]
     try:
         builder = Builder(module.params, lambda argv: run_docker(argv, timeout=PULL_TIMEOUT))
@@ -310,6 +319,11 @@ def main() -> None:
             fetched, bootstrap = builder.pull()
             result = {"changed": bool(fetched), "bootstrap": bootstrap}
         else:
+            for name, value in builder.environment.items():
+                if value in secrets:
+                    module.warn(
+                        f"{name} holds a password, which stays in the history of the images built with it"
+                    )
             result = build(builder)
     except (DockerError, BuildError, OSError) as error:
         if isinstance(error, DockerError) and module.check_mode:

@@ -270,6 +270,11 @@ def present(tree: Tree, module: AnsibleModule) -> dict[str, Any]:
         "changed_paths": plan.changed_paths,
         "removed_paths": plan.removed_paths,
         "changed_directories": sorted(plan.directories),
+        "changed_items": [
+            *(f"{path} written" for path in plan.changed_paths),
+            *(f"{path} removed" for path in plan.removed_paths),
+            *(f"{path} made right" for path in sorted(plan.directories)),
+        ],
         **({"diff": make_diff(plan)} if module._diff else {}),
     }
 
@@ -281,7 +286,14 @@ def absent(tree: Tree, module: AnsibleModule) -> dict[str, Any]:
         tree, Path(marker["path"]) if marker else None, marker["content"] if marker else ""
     )
     left = [] if module.check_mode else apply_removal(tree, removal)
-    return {"changed": bool(removal.paths), "removed_paths": removal.paths, "left": left}
+    if left:
+        module.warn(f"{tree.root} stays, for what is not the platform's: {', '.join(left)}")
+    return {
+        "changed": bool(removal.paths),
+        "removed_paths": removal.paths,
+        "changed_items": [f"{path} removed" for path in removal.paths],
+        "left": left,
+    }
 
 
 def main() -> None:
