@@ -139,45 +139,34 @@ class Deployment:
 
     def destroy(self, *, with_data: bool) -> Outcome:
         """Remove containers and rendered files; with ``with_data`` also data and secrets."""
-        self.outcome.log = open_log(self.inventory.name, self.verb)
-        with self.progress.step("Remove containers and files"):
-            run = hosts.play(
-                "destroy",
-                self.inventory,
-                self._variables()
-                | {
-                    "destroy_data": with_data,
-                    "hosts": {host.name: {"names": [], "address": ""} for host in self.inventory.hosts},
-                    "ca_certificates": [],
-                },
-                log=self.outcome.log,
-                on_wait=self.progress.tick,
-            )
-        self.outcome.changes = run.changed
-        if with_data and self.secrets_folder.is_dir():
-            # Last: as long as a host may still hold data, its passwords are kept.
-            shutil.rmtree(self.secrets_folder)
-            self.outcome.changes.append(("here", f"{self.secrets_folder} removed"))
+        with store_lock(self.secrets_folder):
+            store = SecretStore.load(self.secrets_folder, self.inventory.name)
+            self.outcome.log = open_log(self.inventory.name, self.verb)
+            variables = self._variables() | {
+                # Data of another platform, or of one whose secrets are lost, is not removed.
+                "platform_id": "" if store.is_new else store.platform_id,
+                "destroy_data": with_data,
+                "hosts": {host.name: {"names": [], "address": ""} for host in self.inventory.hosts},
+                "ca_certificates": [],
+            }
+            run = self._play("Remove containers and files", variables, playbook="destroy")
+            self.outcome.changes = run.changed
+            if with_data:
+                # Last: as long as a host may still hold data, its passwords are kept.
+                shutil.rmtree(self.secrets_folder)
+                self.outcome.changes.append(("here", f"{self.secrets_folder} removed"))
         return self.outcome
 
     def _preflight(self, store: SecretStore) -> dict[str, HostFacts]:
         """Facts of every host; refuses before anything is written."""
-        with self.progress.step("Preflight"):
-            run = hosts.play(
-                "preflight",
-                self.inventory,
-                self._variables() | {"platform_id": "", "hosts": wanted(self.site)},
-                log=self.outcome.log,
-                on_wait=self.progress.tick,
-            )
-            facts, warnings = judge(self.site, run)
-            self.outcome.warnings += warnings
-            for host, found in facts.items():
-                conflict = ownership_conflict(
-                    store, host, str(self.site.platform.paths.data), found.marker, found.has_data
-                )
-                if conflict:
-                    raise conflict
+        # Whose data a host holds is judged here, where the secrets are, and not by the host.
+        variables = self._variables() | {"platform_id": "", "hosts": wanted(self.site)}
+        facts, warnings = judge(self._play("Preflight", variables, playbook="preflight"))
+        self.outcome.warnings += warnings
+        for host, found in facts.items():
+            data = str(self.site.platform.paths.data)
+            if conflict := ownership_conflict(store, host, data, found.marker, found.has_data):
+                raise conflict
         return facts
 
     def _prepare(self, store: SecretStore) -> tuple[Renderer, list[images.Build]]:
@@ -264,8 +253,10 @@ class Deployment:
         run = self._play("Hosts, images and services", variables, check=check, diff=diff)
         self.outcome.changes = run.changed
 
-    def _play(self, title: str, variables: Mapping[str, Any], **options: Any) -> hosts.Run:
-        """Run the playbook ``deploy`` as a step, and show what it is waiting for."""
+    def _play(
+        self, title: str, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any
+    ) -> hosts.Run:
+        """Run a playbook as a step, and show what it is waiting for."""
         status_file = Path(self.site.platform.paths.root) / "log" / "progress"
 
         def on_event(event: hosts.Event) -> None:
@@ -279,7 +270,7 @@ class Deployment:
 
         with self.progress.step(title):
             return hosts.play(
-                "deploy",
+                playbook,
                 self.inventory,
                 variables,
                 log=self.outcome.log,

@@ -34,7 +34,7 @@ def wanted(site: Site) -> dict[str, dict[str, Any]]:
     }
 
 
-def judge(site: Site, run: Run) -> tuple[dict[str, HostFacts], list[str]]:
+def judge(run: Run) -> tuple[dict[str, HostFacts], list[str]]:
     """Facts of every host, and warnings.
 
     Raises:

@@ -152,9 +152,13 @@ class DeployedPlatform:
 
     def remove(self) -> None:
         """Leave nothing behind but the logs."""
-        logs = self.secrets / "logs"
-        if logs.is_dir():
-            shutil.copytree(logs, KEPT_LOGS / self.name, dirs_exist_ok=True)
+        kept = KEPT_LOGS / self.name
+        kept.mkdir(parents=True, exist_ok=True)
+        for service in self.containers():
+            with (kept / f"{service}.log").open("wb") as log:
+                subprocess.run(["docker", "logs", f"{self.name}-{service}"], stdout=log, stderr=log, check=False)
+        if (self.secrets / "logs").is_dir():
+            shutil.copytree(self.secrets / "logs", kept, dirs_exist_ok=True)
         done = self.dap("destroy", "--data", "--yes")
         assert done.returncode == 0, done.stderr
         assert not self.containers()

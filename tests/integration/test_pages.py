@@ -74,8 +74,8 @@ def test_portal_names_this_sites_addresses(page: Page, platform: DeployedPlatfor
 
 
 def test_mlflow_shows_its_experiments(page: Page, platform: DeployedPlatform) -> None:
-    page.goto(platform.url("mlflow"))
-    expect(page.get_by_text("Experiments").first).to_be_visible()
+    page.goto(platform.url("mlflow") + "/#/experiments")
+    expect(page.get_by_role("link", name="Default")).to_be_visible(timeout=30 * SECONDS)
     keep(page, "mlflow")
 
 
@@ -97,12 +97,12 @@ def test_pgadmin_opens_both_servers_without_a_database_password(
     page.locator("input[name=email]").fill(user)
     page.locator("input[name=password]").fill(password)
     page.get_by_role("button", name="Login").click()
-    tree = page.locator("#tree, .file-tree").first
-    for server in ("postgres-data", "postgres-service"):
+    page.get_by_text("Servers", exact=True).first.dblclick(timeout=60 * SECONDS)
+    for opened, server in enumerate(("postgres-data", "postgres-service")):
         entry = page.get_by_text(server, exact=True).first
         expect(entry).to_be_visible()
         entry.dblclick()
-    expect(tree.get_by_text("Databases").nth(1)).to_be_visible()
+        expect(page.get_by_text("Databases", exact=False).nth(opened)).to_be_visible(timeout=30 * SECONDS)
     keep(page, "pgadmin")
 
 

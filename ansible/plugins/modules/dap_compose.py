@@ -42,6 +42,7 @@ from ansible.module_utils.dap_project import (
 DOCUMENTATION = """
 module: dap_compose
 short_description: Start, provision or remove the platform's Compose project
+author: The authors of the data analysis platform
 options:
   state:
     type: str
@@ -51,9 +52,9 @@ options:
       - C(up) starts what differs, removes what is no longer wanted, and waits until all of it is well.
       - C(run) runs one container to its end; its last line is JSON with C(changed) (a list) and C(ok).
       - C(absent) removes containers and networks, found by their label; data and images stay.
-  project_directory: {type: path, required: true, description: The folder with compose.yaml.}
-  project: {type: str, required: true, description: The name of the project.}
-  wait_seconds: {type: int, default: 300, description: How long to wait for C(up) or C(run).}
+  project_directory: {type: path, required: true, description: "The folder with compose.yaml."}
+  project: {type: str, required: true, description: "The name of the project."}
+  wait_seconds: {type: int, default: 300, description: "How long to wait for C(up) or C(run)."}
   services:
     type: list
     elements: str
@@ -69,18 +70,18 @@ options:
     elements: str
     default: []
     description: Files that changed, or would in check mode, beside those in C(.pending.json).
-  services_changed: {type: bool, default: false, description: In check mode, that C(up) would change them.}
-  arguments: {type: list, elements: str, default: [], description: What C(run) runs, service first.}
+  services_changed: {type: bool, default: false, description: "In check mode, that C(up) would change them."}
+  arguments: {type: list, elements: str, default: [], description: "What C(run) runs, service first."}
 """
 
 RETURN = """
-created: {type: list, returned: up, description: Services with a new container.}
-recreated: {type: list, returned: up, description: Services whose container was replaced.}
-restarted: {type: list, returned: up, description: Services whose container was started again.}
-removed: {type: list, returned: up and absent, description: Services whose containers are gone.}
-reloaded: {type: list, returned: up, description: Services that got their signal.}
-changes: {type: list, returned: run, description: What the job changed, or would change.}
-ok: {type: int, returned: run, description: How many things the job found in order.}
+created: {type: list, returned: up, description: "Services with a new container."}
+recreated: {type: list, returned: up, description: "Services whose container was replaced."}
+restarted: {type: list, returned: up, description: "Services whose container was started again."}
+removed: {type: list, returned: up and absent, description: "Services whose containers are gone."}
+reloaded: {type: list, returned: up, description: "Services that got their signal."}
+changes: {type: list, returned: run, description: "What the job changed, or would change."}
+ok: {type: int, returned: run, description: "How many things the job found in order."}
 """
 
 COMPOSE_FILE = "compose.yaml"

@@ -39,6 +39,7 @@ from ansible.module_utils.dap_probe import apt_sources, text_of
 DOCUMENTATION = """
 module: dap_images
 short_description: Build the images that a host does not have yet
+author: The authors of the data analysis platform
 options:
   state:
     type: str
@@ -48,24 +49,24 @@ options:
       - C(query) tells what is missing and changes nothing.
       - C(pull) fetches the missing bases and tells which of them have to be made here.
       - C(build) makes those bases, builds the missing images, and removes old ones.
-  root: {type: path, required: true, description: The platform's folder; logs go into its folder log.}
-  images: {type: list, elements: dict, default: [], description: The images that have to be there.}
-  base_images: {type: list, elements: dict, default: [], description: Bases and the Debian releases they are.}
-  contexts: {type: path, required: true, description: The folder with the build contexts as tar files.}
-  parallel_builds: {type: int, default: 2, description: How many images are built at a time.}
-  build_environment: {type: dict, default: {}, description: Variables that the builds get as arguments.}
-  keep: {type: int, default: 2, description: How many tags of each image stay on the host.}
-  build_timeout: {type: int, default: 3600, description: Seconds that one image may take.}
+  root: {type: path, required: true, description: "The platform's folder; logs go into its folder log."}
+  images: {type: list, elements: dict, default: [], description: "The images that have to be there."}
+  base_images: {type: list, elements: dict, default: [], description: Bases by Debian release.}
+  contexts: {type: path, required: true, description: "The folder with the build contexts as tar files."}
+  parallel_builds: {type: int, default: 2, description: "How many images are built at a time."}
+  build_environment: {type: dict, default: {}, description: Arguments of the builds.}
+  keep: {type: int, default: 2, description: "How many tags of each image stay on the host."}
+  build_timeout: {type: int, default: 3600, description: "Seconds that one image may take."}
 """
 
 RETURN = """
-missing: {type: list, returned: always, description: Names of the images that are not there.}
-missing_contexts: {type: list, returned: query, description: Files that the builds of those need.}
-missing_bases: {type: list, returned: query, description: Tags of the bases that they need and are not there.}
-contexts_left: {type: bool, returned: query, description: Whether the folder of the contexts is there.}
-bootstrap: {type: list, returned: pull, description: Tags of the bases that have to be made from packages.}
-built: {type: list, returned: build, description: Name and seconds of each image that was built.}
-removed_tags: {type: list, returned: build, description: Old tags that were removed.}
+missing: {type: list, returned: always, description: "Names of the images that are not there."}
+missing_contexts: {type: list, returned: query, description: Files that their builds need.}
+missing_bases: {type: list, returned: query, description: Tags of the bases that they lack.}
+contexts_left: {type: bool, returned: query, description: "Whether the folder of the contexts is there."}
+bootstrap: {type: list, returned: pull, description: "Tags of the bases that have to be made from packages."}
+built: {type: list, returned: build, description: "Name and seconds of each image that was built."}
+removed_tags: {type: list, returned: build, description: "Old tags that were removed."}
 """
 
 LINES_SHOWN = 25
@@ -242,7 +243,7 @@ def build(builder: Builder) -> dict[str, Any]:
     failed = [outcome for outcome in outcomes if outcome.error]
     result = {
         "changed": bool(built),
-        "changed_items": [f"image {outcome.name} built in {outcome.seconds} s" for outcome in outcomes if not outcome.error],
+        "changed_items": [f"image {item['name']} built in {item['seconds']} s" for item in built],
         "missing": missing,
         "built": built,
         "removed_tags": [],

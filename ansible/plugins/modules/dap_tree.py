@@ -32,14 +32,15 @@ description:
   - Writes what differs, atomically, and removes the files that it wrote before and that are no longer listed.
   - Adds every path to C(<root>/.pending.json) before it touches it. M(dap_compose) empties that file once
     the services know, so no change is lost when a deploy is killed in between.
+author: The authors of the data analysis platform
 options:
   state:
     type: str
     default: present
     choices: [present, absent]
     description: C(absent) removes all that was written, and the data of C(marker) if that is given.
-  root: {type: path, required: true, description: The folder of the tree.}
-  name: {type: str, description: Which list this is; several lists share one tree.}
+  root: {type: path, required: true, description: "The folder of the tree."}
+  name: {type: str, description: "Which list this is; several lists share one tree."}
   files:
     type: list
     elements: dict
@@ -56,10 +57,10 @@ options:
 """
 
 RETURN = """
-changed_paths: {type: list, returned: always, description: Files written or given another owner or mode.}
-removed_paths: {type: list, returned: always, description: Files removed (absent: files and data folders).}
-left: {type: list, returned: absent, description: What stays in the folder because it is not the platform's.}
-changed_directories: {type: list, returned: always, description: Data folders made or corrected.}
+changed_paths: {type: list, returned: always, description: Files written or corrected.}
+removed_paths: {type: list, returned: always, description: "Files (and data) removed."}
+left: {type: list, returned: absent, description: What stays in the folder.}
+changed_directories: {type: list, returned: always, description: "Data folders made or corrected."}
 """
 
 DIFF_LIMIT = 200_000

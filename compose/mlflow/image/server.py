@@ -197,6 +197,8 @@ def serve(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         access_log=False,
+        # MLflow's own framework sends one too, and the proxy warns of each second one.
+        date_header=False,
         forwarded_allow_ips="*",
         timeout_graceful_shutdown=10,
     )
