@@ -30,8 +30,9 @@ destroy: run-env ## Remove containers and rendered files; data and secrets stay
 
 ##@ Develop
 .PHONY: test
-test: check ## Everything: checks, unit tests, real deployments
-	$(BIN)/pytest tests/integration
+test: dev-env ## Everything: linters, unit tests, real deployments on this machine
+	$(BIN)/python -m tests.lint
+	$(BIN)/pytest tests
 
 .PHONY: check
 check: dev-env ## Linters, types, schemas, rendered files, unit tests

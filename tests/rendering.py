@@ -6,13 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from dap import certificates, images
+from dap import images, tls
 from dap.credentials import Credentials
-from dap.deploy import load_site
 from dap.facts import HostFacts
 from dap.render import HostTree, Renderer
 from dap.secrets import SecretStore
-from dap.site import Site
+from dap.site import Site, load_site
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class Rendered:
 
     site: Site
     store: SecretStore
+    renderer: Renderer
     tree: HostTree
     folder: Path
 
@@ -35,17 +35,12 @@ def render(inventory: str, folder: Path, facts: HostFacts | None = None) -> Rend
     secrets = folder / "secrets"
     secrets.mkdir()
     store = SecretStore.load(secrets, inventory)
-    authority = certificates.ensure_ca(secrets, site.platform.platform_name, "")
-    leaves = {
-        name: certificates.ensure_leaf(authority, secrets, name, dns_names=site.tls_names(service))
-        for name, service in site.services.items()
-        if service.manifest.tls
-    }
+    certificates = tls.ensure(site, secrets, store)
     references, _ = images.resolve(site.services)
-    renderer = Renderer(site, Credentials(site, store), references, leaves, authority.certificate_pem)
+    renderer = Renderer(site, Credentials(site, store), references, certificates)
     services = site.services_on(site.inventory.service_host).values()
     tree = renderer.tree(services, facts or HostFacts(memory_mib=16000, cpus=4))
-    return Rendered(site, store, tree, write(tree, folder / "root"))
+    return Rendered(site, store, renderer, tree, write(tree, folder / "root"))
 
 
 def write(tree: HostTree, folder: Path) -> Path:

@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dap import pem, vault
 from dap.certificates import Leaf
-from dap.errors import ConfigurationError, Finding, Refused
+from dap.errors import ConfigurationError, Finding, RefusedError
 from dap.secrets import Secret
 
 SYSTEM_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -130,7 +130,7 @@ class _Check:
         try:
             content = vault.unseal(raw, self.key_file).content
             key = load_pem_private_key(content, None)
-        except Refused as error:
+        except RefusedError as error:
             self.wrong(_KEY, error.message, error.next_step)
         except TypeError:
             self.wrong(

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dap import files, pem, vault
-from dap.errors import DapError, Refused
+from dap.errors import DapError, RefusedError
 from dap.secrets import Secret
 
 CA_LIFETIME = timedelta(days=3650)
@@ -123,7 +123,7 @@ def ensure_ca(
         now: the time, for tests.
 
     Raises:
-        Refused: a part of it is missing, damaged, another one than recorded, or expired. Nothing was written.
+        RefusedError: a part is missing, damaged, expired or another than recorded. Nothing was written.
     """
     time = pem.moment(now)
     certificate_file, key_file = directory / "ca.crt", directory / "ca.key"
@@ -311,7 +311,7 @@ def _authority(
 ) -> Authority:
     end = certificate.not_valid_after_utc
     if certificate.not_valid_before_utc > now:
-        raise Refused(
+        raise RefusedError(
             f"{certificate_file} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} only",
             "set this machine's clock",
         )
@@ -352,8 +352,8 @@ def _read_ca(certificate_file: Path, key_file: Path) -> tuple[x509.Certificate, 
     return certificate, key
 
 
-def _ca_refused(what: str, folder: Path) -> Refused:
-    return Refused(
+def _ca_refused(what: str, folder: Path) -> RefusedError:
+    return RefusedError(
         what,
         f"restore {folder}/ca.crt and ca.key from a backup; for a new CA, which every user has to trust "
         f"anew, remove both and write ca_fingerprint: '' in {folder}/secrets.yml",
@@ -367,7 +367,7 @@ def _content(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Refused(
+        raise RefusedError(
             f"{path} cannot be read: {error.strerror}",
             "run dap as the user who owns it, or correct its permissions",
         ) from error

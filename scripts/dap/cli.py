@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +18,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dap import __version__
-from dap.errors import DapError, Refused
+from dap.errors import DapError, RefusedError
+from dap.layout import shown
 
 if TYPE_CHECKING:
     from dap.deploy import Deployment
     from dap.verify import Place, Result
+
+
+def as_typed(text: str) -> str:
+    """``text`` with commands as they work in this shell: ``dap`` is on the path only in an active .venv."""
+    own = Path(sys.argv[0])
+    if own.name != "dap" or shutil.which("dap") == str(own.absolute()):
+        return text
+    verbs = "|".join(["-e", *main.commands])
+    return re.sub(rf"\bdap (?=({verbs})\b)", f"{shown(own.absolute())} ", text)
 
 
 class _Program(click.Group):
@@ -33,7 +46,7 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except DapError as error:
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
+            click.echo(as_typed(str(error)), err=True)
             ctx.exit(error.exit_code)
 
 
@@ -97,14 +110,18 @@ def check(inventory: str, as_json: bool) -> None:
 def deploy(inventory: str, dry_run: bool, diff: bool, prove: bool) -> None:
     """Bring the hosts into the configured state."""
     from dap import summary
+    from dap.verify import load_checks
 
     deployment = _deployment(inventory, "deploy")
+    if prove and not dry_run:
+        # Loading the clients takes half a second, which the program otherwise spends waiting for Ansible.
+        threading.Thread(target=load_checks, daemon=True).start()
     outcome = deployment.run(check=dry_run, diff=diff)
     results: list[Result] = []
     if prove and not dry_run:
         with deployment.progress.step("Verify"):
             results = _verified(_place(deployment))
-    click.echo(summary.of_deploy(deployment.site, outcome, results, dry_run=dry_run))
+    click.echo(as_typed(summary.of_deploy(deployment.site, outcome, results, dry_run=dry_run)))
     if any(not result.ok for result in results):
         raise DapError("the platform is deployed, but not all of it works", f"dap -e {inventory} status")
 
@@ -115,7 +132,7 @@ def deploy(inventory: str, dry_run: bool, diff: bool, prove: bool) -> None:
 def status(inventory: str, as_json: bool) -> None:
     """Show what runs where, and how it is."""
     from dap import summary
-    from dap.deploy import load_site
+    from dap.site import load_site
     from dap.status import status_of
 
     found = status_of(load_site(inventory))
@@ -134,7 +151,7 @@ def status(inventory: str, as_json: bool) -> None:
 @click.pass_obj
 def logs(inventory: str, service: str, follow: bool, lines: int) -> None:
     """Show the log of SERVICE."""
-    from dap.deploy import load_site
+    from dap.site import load_site
     from dap.status import logs_argv
 
     argv = logs_argv(load_site(inventory), service, follow=follow, lines=lines)
@@ -193,7 +210,7 @@ def destroy(inventory: str, with_data: bool, yes: bool) -> None:
             click.prompt("Type the inventory's name to confirm", default="", show_default=False, err=True)
             != inventory
         ):
-            raise Refused("not confirmed; nothing was changed", f"dap -e {inventory} destroy --data")
+            raise RefusedError("not confirmed; nothing was changed", f"dap -e {inventory} destroy --data")
     outcome = deployment.destroy(with_data=with_data)
     kept = (
         "Data and secrets are gone."
@@ -232,8 +249,8 @@ def ca() -> None:
 @click.pass_obj
 def ca_export(inventory: str, output: Path | None) -> None:
     """Print the CA's certificate, for browsers and clients."""
-    from dap.deploy import load_site
-    from dap.status import ca_certificate  # noqa: PLC0415
+    from dap.site import load_site
+    from dap.status import ca_certificate
 
     certificate = ca_certificate(load_site(inventory))
     if output is None:
@@ -259,8 +276,9 @@ def completion(shell: str) -> None:
 
 
 def _deployment(inventory: str, verb: str) -> Deployment:
-    from dap.deploy import Deployment, load_site
+    from dap.deploy import Deployment
     from dap.progress import Progress
+    from dap.site import load_site
 
     return Deployment(load_site(inventory), Progress(), verb)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import bcrypt
 
+from dap.errors import RefusedError
 from dap.manifest import Service
 from dap.secrets import Secret, SecretStore
 from dap.site import ProjectNames, Site
@@ -53,28 +54,44 @@ class Login:
 
 
 class Credentials:
-    """Reads, and on first use generates, what the parts of the platform log in with."""
+    """Reads what the parts of the platform log in with.
 
-    def __init__(self, site: Site, store: SecretStore) -> None:
+    Args:
+        generate: make what is missing. Only a deploy may: what it makes is saved and reaches the services.
+    """
+
+    def __init__(self, site: Site, store: SecretStore, *, generate: bool = True) -> None:
         self.site = site
         self.store = store
+        self.generate = generate
+
+    def _value(self, key: str, length: int = 40) -> Secret:
+        if self.generate:
+            return self.store.get(key, length)
+        value = self.store.peek(key)
+        if value is None:
+            raise RefusedError(
+                f"{key} has no value yet: the configuration was changed since the last deploy",
+                f"dap -e {self.site.inventory.name} deploy",
+            )
+        return value
 
     def secret(self, service: Service, name: str) -> Secret:
         """A secret that the service's manifest declares."""
-        return self.store.get(f"{service.name}.{name}", service.manifest.secrets[name])
+        return self._value(f"{service.name}.{name}", service.manifest.secrets[name])
 
     def databases(self, service: Service) -> dict[str, DatabaseLogin]:
         """The databases of a service, by name."""
         return {
             entry.name: DatabaseLogin(
-                entry.server, entry.name, entry.name, self.store.get(f"{service.name}.database.{entry.name}")
+                entry.server, entry.name, entry.name, self._value(f"{service.name}.database.{entry.name}")
             )
             for entry in service.manifest.databases
         }
 
     def project_database(self, project: ProjectNames, server: str) -> DatabaseLogin:
         """A project's database on the server ``server``."""
-        password = self.store.get(f"project.{project.name}.database")
+        password = self._value(f"project.{project.name}.database")
         return DatabaseLogin(server, project.database, project.database, password)
 
     def bucket_key(self, service: Service) -> BucketKey | None:
@@ -87,13 +104,14 @@ class Credentials:
         return self._key(f"project.{project.name}", f"project-{project.name}", (project.bucket,))
 
     def _key(self, prefix: str, policy: str, buckets: tuple[str, ...]) -> BucketKey:
-        access_key = self.store.access_key(f"{prefix}.s3_access_key").reveal()
-        return BucketKey(access_key, self.store.get(f"{prefix}.s3_secret_key"), policy, buckets)
+        key = f"{prefix}.s3_access_key"
+        access_key = self.store.access_key(key) if self.generate else self._value(key)
+        return BucketKey(access_key.reveal(), self._value(f"{prefix}.s3_secret_key"), policy, buckets)
 
     def web_users(self) -> list[WebUser]:
         """The accounts of the platform's login: ``admin`` and the configured users."""
         names = ["admin", *(user.name for user in self.site.platform.users)]
-        return [WebUser(name, self.store.get(f"user.{name}.password", 24)) for name in names]
+        return [WebUser(name, self._value(f"user.{name}.password", 24)) for name in names]
 
     def logins(self) -> Iterator[Login]:
         """Every login that a person may need, in the order to show them."""

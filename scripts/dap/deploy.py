@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,23 +13,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dap import certificate_files, certificates, hosts, images
-from dap.config import Host, Inventory, load_inventory
+from dap import hosts, images, tls
+from dap.config import Host, Inventory
 from dap.credentials import Credentials
-from dap.errors import DapError, Refused
+from dap.errors import RefusedError
 from dap.facts import HostFacts
 from dap.files import make_private_folder
-from dap.layout import compose_dir, inventory_dir, logs_dir, secrets_dir
-from dap.manifest import find_folders, load_services
-from dap.preflight import judge, wanted
+from dap.layout import logs_dir, secrets_dir, shown
+from dap.preflight import facts_of, judge, wanted
 from dap.progress import Progress
 from dap.render import HostTree, Renderer
 from dap.secrets import SecretStore, ownership_conflict, store_lock
-from dap.site import Site, enabled_services
+from dap.site import Site
 
 _KEEP_LOGS = 30
 
-# Package indexes, mirrors and proxies of the site, as the package managers name them; image builds use them too.
+# Package indexes, mirrors and proxies of the site, by the names that package managers read.
 _BUILD_ENVIRONMENT = (
     *("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "GOPROXY", "GOSUMDB", "npm_config_registry"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
@@ -50,20 +50,10 @@ class Outcome:
     log: Path = Path()
 
 
-def load_site(inventory_name: str) -> Site:
-    """Read and check all that the operator wrote; no host is touched.
-
-    Raises:
-        ConfigurationError: with everything that is wrong.
-    """
-    folders = find_folders([compose_dir(), inventory_dir(inventory_name) / "compose"])
-    inventory = load_inventory(inventory_name, folders)
-    return Site(inventory, enabled_services(inventory, load_services(folders)))
-
-
 def open_log(inventory: str, verb: str) -> Path:
     """A new log file; the oldest ones of the inventory are removed."""
     folder = logs_dir(inventory)
+    make_private_folder(folder.parent)
     make_private_folder(folder)
     for old in sorted(folder.glob("*.log"))[:-_KEEP_LOGS]:
         old.unlink(missing_ok=True)
@@ -106,11 +96,13 @@ class Deployment:
             self.outcome.log = open_log(self.inventory.name, self.verb)
             self.outcome.warnings += store.repairs
             facts = self._preflight(store)
-            with self.progress.step("Secrets and certificates"):
-                renderer, builds = self._prepare(store)
+            with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
+                renderer, builds = self._prepare(store, folder)
                 trees = self._trees(renderer, facts)
             with self._staged(builds) as staging:
-                self._apply(store, trees, builds, renderer.ca_certificate, staging, check=check, diff=diff)
+                self._apply(
+                    store, trees, builds, renderer.tls.trusted, staging, facts, check=check, diff=diff
+                )
         return self.outcome
 
     def build_images(self, names: Sequence[str]) -> Outcome:
@@ -119,21 +111,26 @@ class Deployment:
         Installs and starts Docker first, as a deploy does.
 
         Raises:
-            Refused: one of the names is no service whose image is built.
+            RefusedError: one of the names is no service whose image is built.
         """
         _, builds = images.resolve(self.site.services)
         known = [build.name for build in builds]
         for name in names:
             if name not in known:
-                raise Refused(f"{name!r} has no image to build", f"there are: {', '.join(known)}")
+                raise RefusedError(f"{name!r} has no image to build", f"there are: {', '.join(known)}")
         wanted_builds = [build for build in builds if not names or build.name in {*names, images.BASE}]
         self.outcome.log = open_log(self.inventory.name, self.verb)
         with self._staged(wanted_builds) as staging:
             variables = self._variables() | {
                 "staging": str(staging),
-                "hosts": {self.inventory.service_host.name: _image_variables(wanted_builds)},
+                "hosts": {
+                    self.inventory.service_host.name: {
+                        "docker_ready": False,
+                        **_image_variables(wanted_builds),
+                    }
+                },
             }
-            run = self._play("Images", variables, tags=("docker", "images"), limit="service_host")
+            run = self._play("Images", variables, playbook="images")
         self.outcome.changes = run.changed
         return self.outcome
 
@@ -142,9 +139,11 @@ class Deployment:
         with store_lock(self.secrets_folder):
             store = SecretStore.load(self.secrets_folder, self.inventory.name)
             self.outcome.log = open_log(self.inventory.name, self.verb)
-            variables = self._variables() | {
+            if with_data:
                 # Data of another platform, or of one whose secrets are lost, is not removed.
-                "platform_id": "" if store.is_new else store.platform_id,
+                self._own_data(store, facts_of(self._facts()))
+            variables = self._variables() | {
+                "platform_id": store.platform_id,
                 "destroy_data": with_data,
                 "hosts": {host.name: {"names": [], "address": ""} for host in self.inventory.hosts},
                 "ca_certificates": [],
@@ -159,56 +158,43 @@ class Deployment:
 
     def _preflight(self, store: SecretStore) -> dict[str, HostFacts]:
         """Facts of every host; refuses before anything is written."""
+        facts, warnings = judge(self._facts())
+        self.outcome.warnings += warnings
+        self._own_data(store, facts)
+        return facts
+
+    def _facts(self) -> hosts.Run:
         # Whose data a host holds is judged here, where the secrets are, and not by the host.
         variables = self._variables() | {"platform_id": "", "hosts": wanted(self.site)}
-        facts, warnings = judge(self._play("Preflight", variables, playbook="preflight"))
-        self.outcome.warnings += warnings
+        return self._play("Preflight", variables, playbook="preflight")
+
+    def _own_data(self, store: SecretStore, facts: Mapping[str, HostFacts]) -> None:
+        """Refuse if a host holds data that these secrets do not belong to."""
         for host, found in facts.items():
             data = str(self.site.platform.paths.data)
             if conflict := ownership_conflict(store, host, data, found.marker, found.has_data):
                 raise conflict
-        return facts
 
-    def _prepare(self, store: SecretStore) -> tuple[Renderer, list[images.Build]]:
+    def _prepare(self, store: SecretStore, folder: Path) -> tuple[Renderer, list[images.Build]]:
         """Fill secrets and issue certificates. The store is saved before anything uses its values."""
         credentials = Credentials(self.site, store)
-        platform = self.site.platform
-        leaves: dict[str, certificates.Leaf] = {}
-        ca_certificate = b""
-        tls = {name: service for name, service in self.site.services.items() if service.manifest.tls}
-        if platform.tls.mode == "private-ca":
-            authority = certificates.ensure_ca(self.secrets_folder, platform.platform_name, store.ca_fingerprint)
-            store.ca_fingerprint = authority.fingerprint
-            self.outcome.warnings += authority.warnings
-            ca_certificate = authority.certificate_pem
-            for name, service in tls.items():
-                leaves[name] = certificates.ensure_leaf(
-                    authority,
-                    self.secrets_folder,
-                    name,
-                    dns_names=self.site.tls_names(service),
-                    lifetime_days=platform.tls.leaf_days,
-                )
-        else:
-            leaves = dict.fromkeys(tls, self._operator_certificate(tls))
-        for leaf in {id(leaf): leaf for leaf in leaves.values()}.values():
-            self.outcome.warnings += leaf.warnings
+        certificates = tls.ensure(self.site, folder, store)
+        self.outcome.warnings += certificates.warnings
         references, builds = images.resolve(self.site.services)
-        renderer = Renderer(self.site, credentials, references, leaves, ca_certificate)
         # Rendering generates what services need; logins of people, which nothing renders, are generated here.
         list(credentials.logins())
-        return renderer, builds
+        return Renderer(self.site, credentials, references, certificates), builds
 
-    def _operator_certificate(self, tls: Mapping[str, Any]) -> certificates.Leaf:
-        platform = self.site.platform
-        names = sorted({name for service in tls.values() for name in self.site.tls_names(service)})
-        assert platform.tls.certificate and platform.tls.key  # noqa: S101  the schema demands both
-        return certificate_files.check_files(
-            self.inventory.directory / platform.tls.certificate,
-            self.inventory.directory / platform.tls.key,
-            names,
-            source=str(self.inventory.platform_file),
-        )
+    @contextmanager
+    def _working_folder(self, check: bool) -> Iterator[Path]:
+        """Where CA and certificates are kept; in check mode a copy, which is thrown away."""
+        if not check:
+            yield self.secrets_folder
+            return
+        with tempfile.TemporaryDirectory(prefix="dap-check-") as folder:
+            copy = Path(folder) / self.inventory.name
+            shutil.copytree(self.secrets_folder, copy, ignore=shutil.ignore_patterns("logs", ".lock"))
+            yield copy
 
     def _trees(self, renderer: Renderer, facts: Mapping[str, HostFacts]) -> dict[str, HostTree]:
         return {
@@ -232,8 +218,9 @@ class Deployment:
         store: SecretStore,
         trees: Mapping[str, HostTree],
         builds: list[images.Build],
-        ca_certificate: bytes,
+        trusted: list[bytes],
         staging: Path,
+        facts: Mapping[str, HostFacts],
         *,
         check: bool,
         diff: bool,
@@ -243,15 +230,17 @@ class Deployment:
             store.save()
         variables = self._variables() | {
             "platform_id": store.platform_id,
-            "ca_certificates": self._ca_certificates(ca_certificate),
+            "ca_certificates": [certificate.decode() for certificate in trusted],
             "staging": str(staging),
             "hosts": {
-                host.name: self._host_variables(host, trees[host.name], builds)
+                host.name: self._host_variables(host, trees[host.name], builds, facts[host.name])
                 for host in self.inventory.hosts
             },
         }
         run = self._play("Hosts, images and services", variables, check=check, diff=diff)
         self.outcome.changes = run.changed
+        for (_, host), result in run.results.items():
+            self.outcome.warnings += [f"{host}: {note}" for note in result.get("notes", [])]
 
     def _play(
         self, title: str, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any
@@ -264,8 +253,8 @@ class Deployment:
                 self.progress.waiting_for(str(event.get("task", "")))
 
         def on_wait() -> None:
-            if "build" in self.progress.note.lower():
-                self.progress.watch(status_file)
+            # Written by long tasks while they work; on another machine the name of the task has to do.
+            self.progress.watch(status_file)
             self.progress.tick()
 
         with self.progress.step(title):
@@ -288,20 +277,18 @@ class Deployment:
             "data": str(platform.paths.data),
             "wait_seconds": platform.deploy.wait_seconds,
             "parallel_builds": platform.deploy.parallel_builds,
-            "build_environment": {name: os.environ[name] for name in _BUILD_ENVIRONMENT if name in os.environ},
+            "build_environment": {
+                name: os.environ[name] for name in _BUILD_ENVIRONMENT if name in os.environ
+            },
         }
 
-    def _ca_certificates(self, own: bytes) -> list[str]:
-        extra = [
-            (self.inventory.directory / path).read_text(encoding="utf-8")
-            for path in self.site.platform.trust.extra_cas
-        ]
-        return [own.decode(), *extra] if own else extra
-
-    def _host_variables(self, host: Host, tree: HostTree, builds: list[images.Build]) -> dict[str, Any]:
+    def _host_variables(
+        self, host: Host, tree: HostTree, builds: list[images.Build], facts: HostFacts
+    ) -> dict[str, Any]:
         services = self.site.services_on(host)
         needed = {service.manifest.image.same_as or name for name, service in services.items()}
         return {
+            "docker_ready": facts.docker_ready,
             "names": self.site.names,
             "address": address_of(host, self.inventory),
             "files": [file.as_variables() for file in tree.files],
@@ -335,11 +322,20 @@ def _image_variables(builds: Sequence[images.Build]) -> dict[str, Any]:
 
 
 def address_of(host: Host, inventory: Inventory) -> str:
-    """The address under which ``host`` reaches the platform's names: the service host's."""
+    """The address under which ``host`` reaches the platform's names: the service host's.
+
+    Raises:
+        RefusedError: the service host's name has no address here, and none is configured.
+    """
     service_host = inventory.service_host
     if host.name == service_host.name:
-        return "127.0.0.1"
-    address = service_host.variables.get("ansible_host", service_host.name)
-    if not isinstance(address, str):
-        raise DapError(f"host {service_host.name}: ansible_host is not a text")
-    return address
+        listening = inventory.platform.listen_address
+        return "127.0.0.1" if listening.is_unspecified else str(listening)
+    address = str(service_host.variables.get("ansible_host", service_host.name))
+    try:
+        return str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise RefusedError(
+            f"{shown(inventory.hosts_file)}: {service_host.name}: no address is known for {address}",
+            f"write ansible_host: <address> below {service_host.name}",
+        ) from error

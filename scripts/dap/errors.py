@@ -37,7 +37,7 @@ class DapError(Exception):
         return "\n".join(lines)
 
 
-class Refused(DapError):
+class RefusedError(DapError):
     """A refusal before anything was touched (exit code 2)."""
 
     def __init__(self, message: str, next_step: str = "") -> None:
@@ -68,7 +68,7 @@ class Finding:
         return f"{where}{value}\n    {self.reason}\n    {self.suggestion}"
 
 
-class ConfigurationError(Refused):
+class ConfigurationError(RefusedError):
     """Everything that is wrong in the operator's files, listed at once."""
 
     def __init__(self, findings: list[Finding]) -> None:

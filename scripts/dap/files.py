@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from dap.errors import DapError, Refused
+from dap.errors import DapError, RefusedError
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -101,7 +101,7 @@ def make_private(paths: Iterable[Path]) -> list[str]:
         one line for each path that was changed.
 
     Raises:
-        Refused: a mode is wrong and cannot be changed, because the file belongs to somebody else.
+        RefusedError: a mode is wrong and cannot be changed, because the file belongs to somebody else.
     """
     repairs = []
     for path in paths:
@@ -116,7 +116,7 @@ def make_private(paths: Iterable[Path]) -> list[str]:
         try:
             path.chmod(wanted)
         except OSError as error:
-            raise Refused(
+            raise RefusedError(
                 f"{path} is open to other users (mode {found:04o}) and cannot be closed: {error.strerror}",
                 f"sudo chmod {wanted:o} {path}",
             ) from error

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,6 @@ def play(
     log: Path,
     check: bool = False,
     diff: bool = False,
-    tags: Sequence[str] = (),
-    limit: str = "",
     on_event: Callable[[Event], None] = lambda event: None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Run:
@@ -60,8 +58,6 @@ def play(
 
     Args:
         log: file that the readable output is appended to.
-        tags: only these parts of the playbook; all if empty.
-        limit: only this group of hosts; all if empty.
         on_event: called for every event of the callback plugin ``dap_events``.
         on_wait: called several times a second while nothing happens.
 
@@ -77,8 +73,6 @@ def play(
         events_file.touch(mode=0o600)
         argv = _argv(playbook, inventory, variables_file)
         argv += ["--check"] * check + ["--diff"] * diff
-        argv += ["--tags", ",".join(tags)] if tags else []
-        argv += ["--limit", limit] if limit else []
         run = Run()
         code = _follow(argv, events_file, log, run, on_event, on_wait)
     run.seconds = time.monotonic() - started

@@ -1,149 +1,39 @@
-"""Service manifests: what a service folder tells the rest of the platform, and how folders are found."""
+"""Service manifests: how service folders are found and read, and everything that is wrong in them at once."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ValidationError
 
+from dap import layout, wording
 from dap.errors import ConfigurationError, Finding
+from dap.manifest_schema import (
+    NAME_PATTERN,
+    NAME_RULE,
+    Manifest,
+    Port,
+    Web,
+    field_at,
+    section_at,
+)
+from dap.schema import Ports
+from dap.values import REFUSED
+from dap.wording import Fault, Location, Wording, dotted
+from dap.yamlfile import HIDDEN, YamlFile, read_yaml
+
+__all__ = ["FRAGMENT", "MANIFEST", "Manifest", "Port", "Service", "Web", "find_folders", "load_services"]
 
 MANIFEST = "service.yml"
 FRAGMENT = "compose.yaml.j2"
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[kmg]$")]
-Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*([mg]|%)$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Image(_Strict):
-    """Where the image comes from; exactly one of the three."""
-
-    build: str | None = Field(None, description="version; built from the folder's image/")
-    same_as: str | None = Field(None, description="another service, whose image this one runs too")
-    pull: str | None = Field(None, description="reference with a tag, pulled from a registry")
-    include: dict[str, str] = Field(
-        {}, description="folders of the repository that join the build context: name there -> path here"
-    )
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Image:
-        if sum(way is not None for way in (self.build, self.same_as, self.pull)) != 1:
-            raise ValueError("wants exactly one of build, same_as, pull")
-        return self
-
-
-class Web(_Strict):
-    """A page or API under the platform's domain, served by the proxy."""
-
-    name: str = Field(description="first label of the host name; '@' for the domain itself")
-    port: int = Field(description="port in the container")
-    label: str = Field("", description="what the portal calls it; the service's title if empty")
-    access: Literal["login", "own", "open"] = Field(
-        description="login: the platform's login in front; own: the service has one; open: no login"
-    )
-    upload: Size = Field("10m", description="largest request body")
-    stream: bool = Field(False, description="bodies pass unbuffered, for large uploads and downloads")
-    websocket: bool = False
-    login_paths: list[str] = Field([], description="paths where logins happen, rate-limited")
-    private_paths: list[str] = Field([], description="paths that the proxy refuses")
-    csp: str = Field("", description="Content-Security-Policy, where the service sends none")
-    page: bool = Field(True, description="false for an API: no link on the portal")
-
-
-class Port(_Strict):
-    """A port published on the host; its number there is ``ports.<name>`` of the configuration."""
-
-    name: Identifier
-    container: int | None = Field(None, description="number in the container; as on the host if empty")
-
-
-class Data(_Strict):
-    """A directory that must survive: ``<data>/<service>/<name>`` on the host."""
-
-    target: str = Field(description="where the container sees it")
-    name: str = Field("data", pattern=r"^[a-z][a-z0-9-]*$")
-    mode: str = Field("0700", pattern=r"^0[0-7]{3}$")
-
-
-class Database(_Strict):
-    """A database with a role of the same name that owns it."""
-
-    server: str = Field(description="service that provides postgres")
-    name: Identifier
-
-
-class Bucket(_Strict):
-    """An S3 bucket that the service's own key may read and write."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{2,62}$")
-    versioning: bool = False
-
-
-class Probe(_Strict):
-    """How the portal asks whether the service answers, over the platform's network."""
-
-    type: Literal["http", "tcp", "postgres"]
-    port: int
-    path: str = "/"
-
-
-class Tls(_Strict):
-    """A certificate for a service that ends TLS itself."""
-
-    names: Literal["own", "all"] = Field(description="own: <service>.<domain>; all: every web name")
-    reload: str = Field("HUP", description="signal that makes the service read a renewed certificate")
-
-
-class Credential(_Strict):
-    """A login that ``dap credentials`` shows."""
-
-    what: str
-    user: str = Field(description="user name, or '$admin_email'")
-    secret: Identifier = Field(description="one of the service's secrets")
-
-
-class Manifest(_Strict):
-    """All that the platform needs to know of a service (``service.yml``)."""
-
-    title: str
-    summary: str
-    group: str = Field("Services", description="heading on the portal")
-    role: Literal["service", "runner"] = "service"
-    image: Image
-    user: int = Field(ge=1000, description="uid and gid of its processes")
-    memory: Memory = Field(description="memory limit, fixed or as a share of the host's")
-    pids: int = Field(256, description="limit of processes and threads")
-    needs: list[str] = Field([], description="services that must be healthy before it starts")
-    provides: Literal["postgres", "s3", "proxy", "jobs"] | None = None
-    admin_of: Literal["postgres"] | None = Field(
-        None, description="gets the administrator's login of every service that provides this"
-    )
-    projects: bool = Field(False, description="each project gets its own database or bucket here")
-    web: list[Web] = []
-    ports: list[Port] = []
-    data: list[Data] = []
-    tls: Tls | None = None
-    secrets: dict[Identifier, int] = Field({}, description="secrets to generate: name -> length")
-    databases: list[Database] = []
-    buckets: list[Bucket] = []
-    probe: Probe | None = None
-    credentials: list[Credential] = []
-    checks: list[str] = Field([], description="checks of `dap verify` that prove it works")
-    exceptions: dict[str, str] = Field(
-        {}, description="container rules that it cannot keep: Compose key -> reason"
-    )
+_SHORTEST = "title: Guestbook"
 
 
 @dataclass(frozen=True)
@@ -192,61 +82,201 @@ def load_services(folders: Mapping[str, Path]) -> dict[str, Service]:
     """
     findings: list[Finding] = []
     services: dict[str, Service] = {}
+    documents: dict[str, YamlFile] = {}
     for name, folder in folders.items():
-        file = folder / MANIFEST
-        try:
-            services[name] = Service(name, folder, Manifest.model_validate(_read(file)))
-        except yaml.YAMLError as error:
-            findings.append(Finding(str(file), "", "", f"is not YAML: {error}", "correct the syntax"))
-        except ValidationError as error:
-            findings += [_finding(file, detail) for detail in error.errors()]
-    findings += _wrong_references(services, folders)
+        documents[name] = document = read_yaml(folder / MANIFEST)
+        manifest, faults = _check(name, document)
+        if manifest:
+            services[name] = Service(name, folder, manifest)
+        findings += [_finding(folder, fault, document) for fault in faults]
+    for name, service in services.items():
+        faults = [*_unknown_services(service, services, folders), *_missing_parts(service)]
+        findings += [_finding(service.folder, fault, documents[name]) for fault in faults]
+    for name, fault in _taken_names(services):
+        findings.append(_finding(folders[name], fault, documents[name]))
     if findings:
         raise ConfigurationError(findings)
     return services
 
 
-def _read(file: Path) -> Any:
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+def _finding(folder: Path, fault: Fault, document: YamlFile) -> Finding:
+    value = fault.value
+    if value is None:
+        value = document.written.get(fault.location, "") if fault.location else ""
+    text = fault.wording.with_example(_example(fault.location))
+    file = layout.shown(folder / MANIFEST)
+    return Finding(file, dotted(fault.location), value, text.reason, text.suggestion)
 
 
-def _finding(file: Path, detail: Mapping[str, Any]) -> Finding:
-    path = ".".join(str(part) for part in detail["loc"])
-    reason = re.sub(r"^Value error, ", "", detail["msg"])
-    if detail["type"] == "extra_forbidden":
-        reason = f"is not a key of a service manifest; there are: {', '.join(Manifest.model_fields)}"
-    value = "" if detail["type"] == "missing" else repr(detail["input"])[:60]
-    return Finding(str(file), path, value, reason, "see docs/reference/service-manifest.md")
+# --- one manifest ----------------------------------------------------------------------------------------
 
 
-def _wrong_references(services: Mapping[str, Service], folders: Mapping[str, Path]) -> list[Finding]:
-    """References to services that are not there, names taken twice, files that are missing."""
-    findings = []
-    owner: dict[str, str] = {}
-
-    def wrong(service: Service, path: str, value: str, reason: str) -> None:
-        findings.append(
-            Finding(
-                str(service.folder / MANIFEST), path, repr(value), reason, f"services: {', '.join(folders)}"
-            )
+def _check(name: str, document: YamlFile) -> tuple[Manifest | None, list[Fault]]:
+    """What a manifest says, if nothing is wrong in it, and otherwise the faults."""
+    faults = list(document.faults)
+    if not re.fullmatch(NAME_PATTERN, name):
+        text = Wording(
+            f"stands in the folder {name}, which is not a name of {NAME_RULE}", "rename the folder"
         )
+        faults.append(Fault((), text))
+    if not document.parsed:
+        return None, faults
+    if document.data is None:
+        return None, [*faults, Fault((), wording.empty_file(_SHORTEST))]
+    if not isinstance(document.data, dict):
+        return None, [*faults, Fault((), wording.file_not_a_mapping(_SHORTEST))]
+    try:
+        manifest = Manifest.model_validate(document.data)
+    except ValidationError as error:
+        manifest = None
+        faults += _refusals(error, document)
+    wrong = {fault.location for fault in faults}
+    faults += [
+        Fault(location, wording.surprising_scalar(meaning, None))
+        for location, meaning in document.surprising.items()
+        if not any(location[:length] in wrong for length in range(len(location) + 1))
+    ]
+    return (None if faults else manifest), wording.first_causes(faults)
 
-    for service in services.values():
+
+def _refusals(error: ValidationError, document: YamlFile) -> Iterator[Fault]:
+    entries = error.errors(include_url=False)
+    meant: set[Location] = set()
+    for entry in entries:
+        if entry["type"] == "extra_forbidden":
+            *above, key = entry["loc"]
+            section = section_at(tuple(above))
+            known = section.model_fields if section else {}
+            guess = wording.closest(str(key), known)
+            meant |= {(*above, guess)} if guess else set()
+            text = wording.unknown_key(dotted(tuple(above)), wording.one_of(str(key), known))
+            yield Fault(entry["loc"], text)
+    for entry in entries:
+        location: Location = entry["loc"]
+        if entry["type"] == "missing" and location not in meant:
+            # The required key is there, only misspelt, where it is the one that was meant.
+            yield Fault(location, wording.missing(f"{location[-1]}: {wording.EXAMPLE}"))
+        elif entry["type"] not in ("missing", "extra_forbidden"):
+            text = _wording_of(entry, document)
+            # So pydantic says that it is the key of a mapping which is wrong, and not its value.
+            is_key = location[-1] == "[key]"
+            yield Fault(location[:-1], text, value="") if is_key else Fault(location, text)
+
+
+def _wording_of(entry: Any, document: YamlFile) -> Wording:
+    """Our words for one of pydantic's errors."""
+    written = document.written.get(entry["loc"], "")
+    context = entry.get("ctx", {})
+    if entry["type"] == REFUSED:
+        text = Wording(context["reason"], context["suggestion"])
+        unquoted = text.reason == wording.not_text(None).reason and not isinstance(
+            entry["input"], dict | list
+        )
+        if unquoted and written != HIDDEN:
+            # As it is written, and not as YAML reads it: of a version 9.20 it would keep 9.2.
+            text = wording.not_text(written)
+    elif entry["input"] is None:
+        text = wording.no_value(removable=True)
+    elif entry["type"] == "list_type":
+        text = wording.not_a_list()
+    elif entry["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        text = wording.not_a_mapping()
+    else:
+        text = Wording(entry["msg"], f"write a value such as {wording.EXAMPLE}")
+    return wording.hidden(text) if written == HIDDEN else text
+
+
+def _example(location: Location) -> str:
+    """The example of a key, or of the list or mapping that an item belongs to, as it would be written."""
+    field, item = field_at(location), False
+    if field is None and location:
+        field, item = field_at(location[:-1]), True
+    example = field.examples[0] if field and field.examples else ""
+    if item:
+        example = next(iter(example.values() if isinstance(example, dict) else example), "")
+    text: str = yaml.safe_dump(example, default_flow_style=True, sort_keys=False, width=1000)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+# --- manifests together ----------------------------------------------------------------------------------
+
+
+def _unknown_services(
+    service: Service, services: Mapping[str, Service], folders: Mapping[str, Path]
+) -> Iterator[Fault]:
+    """References to services that are not there or cannot do what is asked of them."""
+    manifest = service.manifest
+    references: list[tuple[Location, str]] = [
+        (("needs", index), name) for index, name in enumerate(manifest.needs)
+    ]
+    references += [
+        (("databases", index, "server"), database.server) for index, database in enumerate(manifest.databases)
+    ]
+    if manifest.image.same_as:
+        references.append((("image", "same_as"), manifest.image.same_as))
+    for location, name in references:
+        other = services.get(name)
+        if name not in folders:
+            yield Fault(location, wording.unknown_service(wording.one_of(name, folders)))
+        elif other and location[0] == "databases" and other.manifest.provides != "postgres":
+            postgres = [name for name, each in services.items() if each.manifest.provides == "postgres"]
+            yield Fault(location, Wording("does not provide postgres", wording.one_of(name, postgres)))
+        elif other and location[0] == "image" and not other.manifest.image.build:
+            yield Fault(location, Wording("has no image of its own", "name a service with image.build"))
+
+
+def _missing_parts(service: Service) -> Iterator[Fault]:
+    """What a manifest speaks of and neither it nor the service's folder has."""
+    manifest = service.manifest
+    for index, credential in enumerate(manifest.credentials):
+        if credential.secret not in manifest.secrets:
+            guess = wording.closest(credential.secret, manifest.secrets)
+            suggestion = (
+                f"did you mean {guess}?" if guess else f"add it to secrets: {{{credential.secret}: 40}}"
+            )
+            text = Wording("is not one of the service's secrets", suggestion)
+            yield Fault(("credentials", index, "secret"), text, value=credential.secret)
+    for index, port in enumerate(manifest.ports):
+        if port.container is None and port.name not in Ports.model_fields:
+            text = Wording(
+                f"is required, as the configuration has no ports.{port.name}",
+                f"write container: {wording.EXAMPLE}",
+            )
+            yield Fault(("ports", index, "container"), text)
+    for name, path in manifest.image.include.items():
+        if not (layout.ROOT / path).is_dir():
+            yield Fault(
+                ("image", "include", name), Wording("is not a folder of the repository", "correct the path")
+            )
+    wanted = [FRAGMENT, *["image/Dockerfile"] * bool(manifest.image.build)]
+    for file in wanted:
+        if not (service.folder / file).is_file():
+            path = layout.shown(service.folder / file)
+            yield Fault(
+                (),
+                Wording(f"has no {file} beside it", f"write {path}, as docs/how-to/add-a-service.md shows"),
+            )
+
+
+def _taken_names(services: Mapping[str, Service]) -> Iterator[tuple[str, Fault]]:
+    """Names that two services claim, each with the second one."""
+    owners: dict[tuple[str, str], str] = {}
+    for name, service in services.items():
         manifest = service.manifest
-        references = [("needs", name) for name in manifest.needs]
-        references += [("databases", database.server) for database in manifest.databases]
-        if manifest.image.same_as:
-            references.append(("image.same_as", manifest.image.same_as))
-        for path, name in references:
-            if name not in folders:
-                wrong(service, path, name, "is not a service")
-        for web in manifest.web:
-            other = owner.setdefault(web.name, service.name)
-            if other != service.name:
-                wrong(service, "web.name", web.name, f"is already the name of {other}")
-        for credential in manifest.credentials:
-            if credential.secret not in manifest.secrets:
-                wrong(service, "credentials", credential.secret, "is not one of its secrets")
-        if not service.fragment.is_file():
-            wrong(service, "", FRAGMENT, "is missing in the folder")
-    return findings
+        claims: list[tuple[Location, str, str]] = []
+        if manifest.tls and manifest.tls.names == "own":
+            claims.append((("tls", "names"), "a web name", name))
+        claims += [(("web", index, "name"), "a web name", web.name) for index, web in enumerate(manifest.web)]
+        claims += [
+            (("ports", index, "name"), "a port", port.name) for index, port in enumerate(manifest.ports)
+        ]
+        claims += [
+            (("databases", index, "name"), f"on {database.server} the database", database.name)
+            for index, database in enumerate(manifest.databases)
+        ]
+        for location, kind, claimed in claims:
+            owner = owners.setdefault((kind, claimed), f"{name}: {dotted(location)}")
+            if owner != f"{name}: {dotted(location)}":
+                by = owner.partition(":")[0]
+                text = Wording(f"is already {kind} of {by}", "write another name")
+                yield name, Fault(location, text, value=claimed)

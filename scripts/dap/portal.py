@@ -23,8 +23,14 @@ def portal_context(site: Site, ca_certificate: bytes) -> dict[str, Any]:
     shown = [service for service in site.services.values() if service.manifest.provides != "jobs"]
     return {
         "platform": _platform(site, ca_certificate),
-        "services": [_service(site, service) for service in shown if service.name != "portal"],
-        "left_out": [],
+        # What people open comes first, then what programs connect to, then what just has to be there.
+        "services": sorted(
+            (_service(site, service) for service in shown if service.name != "portal"),
+            key=lambda card: (not card["links"], not card["endpoints"]),
+        ),
+        "left_out": [
+            {"name": service.manifest.title, "reason": reason} for service, reason in site.left_out.values()
+        ],
         "projects": [
             {
                 "name": project.name,

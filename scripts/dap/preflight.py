@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from dap.errors import Refused
+from dap.errors import RefusedError
 from dap.facts import HostFacts
 from dap.hosts import Run
 from dap.site import Site
@@ -34,18 +34,20 @@ def wanted(site: Site) -> dict[str, dict[str, Any]]:
     }
 
 
+def facts_of(run: Run) -> dict[str, HostFacts]:
+    """Facts of every host from a run of the playbook ``preflight``."""
+    return {host: HostFacts.of(result["facts"]) for (_, host), result in run.results.items()}
+
+
 def judge(run: Run) -> tuple[dict[str, HostFacts], list[str]]:
     """Facts of every host, and warnings.
 
     Raises:
-        Refused: if any host has an error; the message lists them all.
+        RefusedError: if any host has an error; the message lists them all.
     """
     errors: list[str] = []
     warnings: list[str] = []
-    facts = {}
-    (results,) = [run.result(task) for task in {task for task, _ in run.results}] or [{}]
-    for host, result in results.items():
-        facts[host] = HostFacts.of(result["facts"])
+    for (_, host), result in run.results.items():
         for finding in [*result["findings"], *_clock(result["facts"])]:
             value = f" = {finding['value']}" if finding.get("value") not in (None, "") else ""
             text = (
@@ -54,8 +56,8 @@ def judge(run: Run) -> tuple[dict[str, HostFacts], list[str]]:
             (errors if finding["severity"] == "error" else warnings).append(text)
     if errors:
         count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}"
-        raise Refused("\n  ".join([f"preflight found {count}; nothing was changed:", *errors]))
-    return facts, warnings
+        raise RefusedError("\n  ".join([f"preflight found {count}; nothing was changed:", *errors]))
+    return facts_of(run), warnings
 
 
 def _clock(facts: dict[str, Any]) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Writes what is generated from the schema: the reference page, the JSON Schema and the commented example.
+"""Writes what is generated: the reference pages, the JSON Schema and the commented example.
 
 ``python -m dap.reference`` writes them, ``python -m dap.reference --check`` fails where one is out of date.
 """
@@ -10,6 +10,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -282,8 +283,25 @@ def _prose(text: str, indent: str) -> list[str]:
 
 # --- files -----------------------------------------------------------------------------------------------
 
+
+def _page(module: str, function: str) -> Callable[[], str]:
+    """The function that makes a page; its module is imported when it is wanted.
+
+    ``dap init`` needs the commented example, and none of what those pages speak of.
+    """
+
+    def page() -> str:
+        text: str = getattr(import_module(f"dap.{module}"), function)()
+        return text
+
+    return page
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration_page,
+    "docs/reference/cli.md": _page("reference_cli", "cli_page"),
+    "docs/reference/service-manifest.md": _page("reference_services", "manifest_page"),
+    "docs/reference/services.md": _page("reference_services", "services_page"),
     "docs/reference/platform.schema.json": json_schema,
     "ansible/inventories/example/group_vars/all/platform.yml": commented_example,
 }

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from dap import container
-from dap.certificates import Leaf
 from dap.credentials import Credentials, stable_bcrypt
 from dap.errors import DapError
 from dap.facts import HostFacts
@@ -26,6 +26,7 @@ from dap.manifest import Service
 from dap.portal import portal_context
 from dap.provisioning import desired_state
 from dap.site import Site
+from dap.tls import Tls
 
 
 @dataclass(frozen=True)
@@ -88,26 +89,18 @@ class HostTree:
     jobs: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
 class Renderer:
-    """Renders the trees of a site's hosts."""
+    """Renders the trees of a site's hosts.
 
-    def __init__(
-        self,
-        site: Site,
-        credentials: Credentials,
-        images: Mapping[str, str],
-        leaves: Mapping[str, Leaf],
-        ca_certificate: bytes,
-        *,
-        public_ca: bool = False,
-    ) -> None:
-        self.site = site
-        self.credentials = credentials
-        self.images = images
-        self.leaves = leaves
-        self.ca_certificate = ca_certificate
-        self.public_ca = public_ca
-        self.public = self._public_context()
+    Attributes:
+        images: image reference of every service.
+    """
+
+    site: Site
+    credentials: Credentials
+    images: Mapping[str, str]
+    tls: Tls
 
     def tree(self, services: Iterable[Service], facts: HostFacts) -> HostTree:
         """What a host with these ``services`` and this size gets."""
@@ -145,7 +138,7 @@ class Renderer:
             facts=facts,
             config=bool(config),
             secrets=sorted(Path(file.path).name for file in secret),
-            config_hash=_digest([*config, *secret, File("ca", self.ca_certificate)]),
+            config_hash=_digest([*config, *secret, File("ca", b"".join(self.tls.trusted))]),
         )
         compose = container.complete(fragment, rules)
         tree.files += [File(f"{service.name}/compose.yaml", _yaml(compose)), *config]
@@ -182,7 +175,8 @@ class Renderer:
         tls = service.manifest.tls
         if tls is None:
             return []
-        leaf = self.leaves[service.name]
+        # A renewal alone does not replace the container: it reads the new files at a signal.
+        leaf = self.tls.leaves[service.name]
         folder = f"{service.name}/tls"
         tree.reload.append({"service": service.name, "signal": tls.reload, "paths": [f"{folder}/"]})
         return [
@@ -211,26 +205,27 @@ class Renderer:
             files.append(File(f"{service.name}/{relative.as_posix()}", content, mode, owner))
         return files
 
-    def _public_context(self) -> dict[str, Any]:
+    @cached_property
+    def _public(self) -> dict[str, Any]:
         """What every template sees; nothing in it is secret."""
         site = self.site
         return {
-            **portal_context(site, self.ca_certificate),
+            **portal_context(site, self.tls.ca_certificate),
             "ports": site.platform.ports,
             "time_zone": site.platform.time_zone,
             "admin_email": site.platform.admin_email,
             "vhosts": site.vhosts,
             "names": site.names,
             "port_suffix": site.port_suffix,
-            "ca_certificate": self.ca_certificate.decode(),
+            "ca_certificate": self.tls.ca_certificate.decode(),
             # A browser that once saw HSTS lets nobody past a certificate of a CA that it does not know.
-            "hsts": self.public_ca,
+            "hsts": self.tls.public,
         }
 
     def _context(self, service: Service, facts: HostFacts) -> dict[str, Any]:
         own = {"name": service.name, "title": service.manifest.title, "user": service.manifest.user}
         own["hosts"] = [self.site.web_host(web) for web in service.manifest.web]
-        context = self.public | {"service": own, "host": facts}
+        context = self._public | {"service": own, "host": facts}
         if service.manifest.admin_of:
             context["administers"] = [
                 {

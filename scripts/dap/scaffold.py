@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dap.config import load_inventory
-from dap.errors import ConfigurationError, Refused
+from dap.errors import ConfigurationError, RefusedError
 from dap.layout import compose_dir, inventories_dir, inventory_dir, shown
 from dap.manifest import find_folders
 from dap.reference import commented_example
@@ -29,14 +29,14 @@ def create_inventory(name: str, domain: str, service_host: str, runner_hosts: Se
         the new folder, as the operator would open it.
 
     Raises:
-        Refused: it exists already, or its name is not a name.
+        RefusedError: it exists already, or its name is not a name.
         ConfigurationError: domain or hosts are wrong; nothing was created.
     """
     folder = inventory_dir(name)
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-        raise Refused(f"{name!r} is not an inventory name", "use lower-case letters, digits and '-'")
+        raise RefusedError(f"{name!r} is not an inventory name", "use lower-case letters, digits and '-'")
     if folder.exists():
-        raise Refused(f"{shown(folder)} exists already", f"edit it, or choose another name than {name}")
+        raise RefusedError(f"{shown(folder)} exists already", f"edit it, or choose another name than {name}")
     try:
         _write(folder, domain, service_host, runner_hosts)
         load_inventory(name, find_folders([compose_dir()]))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dap import files, secrets_format, vault
-from dap.errors import DapError, Refused
+from dap.errors import DapError, RefusedError
 
 FILE_NAME = "secrets.yml"
 LOCK_NAME = ".lock"
@@ -112,7 +112,7 @@ class SecretStore:
             inventory: its name; the file must bear it.
 
         Raises:
-            Refused: the file cannot be read, is damaged or belongs to another inventory. Nothing was written.
+            RefusedError: the file is unreadable, damaged or another inventory's. Nothing was written.
         """
         store = cls(directory / FILE_NAME, inventory)
         store._raw = _read(store.path)
@@ -208,12 +208,12 @@ def ownership_conflict(
     Returns:
         the refusal to raise, None when all is well.
     """
-    folder, name = store.path.parent, store.inventory
-    destroy = f"to give the data up: dap -e {name} destroy --data"
+    folder = store.path.parent
+    give_up = f"to give the data up, remove {data} on {host}"
     if marker is None:
         if not has_data:
             return None
-        return Refused(
+        return RefusedError(
             f"{host}: {data} holds data of unknown origin (there is no {data}/.platform-id); "
             "nothing was changed",
             f"move {data} on {host} away, or set another data folder in platform.yml",
@@ -222,23 +222,23 @@ def ownership_conflict(
     if found == store.platform_id:
         return None
     if not secrets_format.is_uuid(found):
-        return Refused(
+        return RefusedError(
             f"{host}: {data}/.platform-id is damaged; nothing was changed",
-            f"if the data belong to this platform, write {store.platform_id} into it; {destroy}"
+            f"if the data belong to this platform, write {store.platform_id} into it; {give_up}"
             if not store.is_new
-            else f"restore {folder} from a backup; {destroy}",
+            else f"restore {folder} from a backup; {give_up}",
         )
     if store.is_new:
-        return Refused(
+        return RefusedError(
             f"{host}: {data} holds the data of platform {found}, but the secrets file {store.path} is "
             "missing; nothing was changed",
-            f"restore {folder} from a backup; {destroy}",
+            f"restore {folder} from a backup; {give_up}",
         )
-    return Refused(
+    return RefusedError(
         f"{host}: {data} holds the data of platform {found}, but {store.path} is of platform "
         f"{store.platform_id}; nothing was changed",
         f"restore the {folder} that belongs to these data from a backup, or take {host} out of the "
-        f"inventory; {destroy}",
+        f"inventory; {give_up}",
     )
 
 
@@ -253,7 +253,7 @@ def store_lock(directory: Path, wait: float = 2.0) -> Iterator[None]:
         wait: seconds to wait for another run that is about to end.
 
     Raises:
-        Refused: another run holds it.
+        RefusedError: another run holds it.
         DapError: the lock file cannot be made.
     """
     files.make_private_folder(directory)
@@ -284,7 +284,7 @@ def _lock(descriptor: int, directory: Path, wait: float) -> None:
                 time.sleep(0.05)
                 continue
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            raise Refused(
+            raise RefusedError(
                 f"another dap run works on the inventory '{directory.name}' (process {holder or 'unknown'})",
                 "wait until it has ended" + (f", or look at it: ps -fp {holder}" if holder else ""),
             ) from error
@@ -298,13 +298,13 @@ def _read(path: Path) -> bytes | None:
         # A link to a place that is not mounted is no reason to make new secrets.
         for link in (path.parent, path):
             if link.is_symlink() and not link.exists():
-                raise Refused(
+                raise RefusedError(
                     f"{link} is a link to {os.readlink(link)}, which does not exist",
                     "mount or restore that place",
                 ) from error
         return None
     except OSError as error:
-        raise Refused(
+        raise RefusedError(
             f"{path} cannot be read: {error.strerror}",
             "run dap as the user who owns it, or correct its permissions",
         ) from error

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dap.errors import Refused
+from dap.errors import RefusedError
 
 FORMAT = 1
 
@@ -69,27 +69,27 @@ def parse(content: bytes, path: Path, inventory: str) -> Document:
         inventory: the inventory whose secrets are wanted.
 
     Raises:
-        Refused: it is damaged, of another format or of another inventory.
+        RefusedError: it is damaged, of another format or of another inventory.
     """
     raw = _load(content, path)
     found = raw.get("format")
     if type(found) is not int or found != FORMAT:
-        raise Refused(
+        raise RefusedError(
             f"{path} has the format {found!r}; this dap knows format {FORMAT}",
             f"use the dap that wrote it, or {_RESTORE}",
         )
     unknown = sorted(str(key) for key in raw if key not in _KEYS)
     if unknown:
-        raise Refused(
+        raise RefusedError(
             f"{path} has unknown keys: {', '.join(unknown)}", f"remove them; known are {', '.join(_KEYS)}"
         )
     _check_owner(raw.get("inventory"), path, inventory)
     platform_id = raw.get("platform_id")
     if not isinstance(platform_id, str) or not is_uuid(platform_id):
-        raise Refused(f"{path} has no valid platform_id (a UUID)", _RESTORE)
+        raise RefusedError(f"{path} has no valid platform_id (a UUID)", _RESTORE)
     fingerprint = raw.get("ca_fingerprint")
     if not isinstance(fingerprint, str) or not re.fullmatch(r"([0-9a-f]{64})?", fingerprint):
-        raise Refused(f"{path} has no valid ca_fingerprint (64 hexadecimal digits, or '')", _RESTORE)
+        raise RefusedError(f"{path} has no valid ca_fingerprint (64 hexadecimal digits, or '')", _RESTORE)
     return Document(inventory, platform_id, fingerprint, _values(raw.get("values"), path))
 
 
@@ -103,9 +103,9 @@ def is_uuid(text: str) -> bool:
 
 def _check_owner(owner: object, path: Path, inventory: str) -> None:
     if not isinstance(owner, str):
-        raise Refused(f"{path} does not say which inventory it belongs to", _RESTORE)
+        raise RefusedError(f"{path} does not say which inventory it belongs to", _RESTORE)
     if owner != inventory:
-        raise Refused(
+        raise RefusedError(
             f"{path} belongs to the inventory '{owner}', not to '{inventory}'",
             f"put the secrets of '{inventory}' there; if the inventory was renamed, "
             f"write 'inventory: {inventory}' in that file",
@@ -114,11 +114,11 @@ def _check_owner(owner: object, path: Path, inventory: str) -> None:
 
 def _values(values: object, path: Path) -> dict[str, str]:
     if not isinstance(values, dict):
-        raise Refused(f"{path} has no values (a mapping)", _RESTORE)
+        raise RefusedError(f"{path} has no values (a mapping)", _RESTORE)
     wrong = [key for key, value in values.items() if not isinstance(key, str) or not _is_text(value)]
     if wrong:
         names = ", ".join(sorted(map(str, wrong)))
-        raise Refused(f"{path} has values that are not text: {names}", "write them in quotes")
+        raise RefusedError(f"{path} has values that are not text: {names}", "write them in quotes")
     return {key: value or "" for key, value in values.items()}
 
 
@@ -145,17 +145,19 @@ def _load(content: bytes, path: Path) -> dict[Any, Any]:
         text = content.decode()
         document = yaml.load(text, _UniqueKeys)  # noqa: S506  (derived from the safe loader)
     except UnicodeDecodeError:
-        raise Refused(f"{path} is not a text file", _RESTORE) from None
+        raise RefusedError(f"{path} is not a text file", _RESTORE) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         why = f": {_TWICE}" if getattr(error, "problem", "") == _TWICE else ""
-        raise Refused(f"{path} is not valid YAML{where}{why}", f"correct it there, or {_RESTORE}") from None
+        raise RefusedError(
+            f"{path} is not valid YAML{where}{why}", f"correct it there, or {_RESTORE}"
+        ) from None
     except (ValueError, RecursionError):
         # A date that does not exist, brackets without end: YAML's loader lets Python's own errors through.
-        raise Refused(f"{path} is not valid YAML", _RESTORE) from None
+        raise RefusedError(f"{path} is not valid YAML", _RESTORE) from None
     if not isinstance(document, dict):
-        raise Refused(f"{path} is empty or holds no keys", _RESTORE)
+        raise RefusedError(f"{path} is empty or holds no keys", _RESTORE)
     if text.rstrip().rsplit("\n", 1)[-1] != _END:
-        raise Refused(f"{path} is cut off: its last line is not '{_END}'", _RESTORE)
+        raise RefusedError(f"{path} is cut off: its last line is not '{_END}'", _RESTORE)
     return document

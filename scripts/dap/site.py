@@ -6,12 +6,13 @@ Everything here is derived from the operator's configuration and the manifests; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from dap.config import Host, Inventory
-from dap.errors import DapError
-from dap.manifest import Port, Service, Web
+from dap.config import Host, Inventory, load_inventory
+from dap.errors import ConfigurationError, DapError, Finding
+from dap.layout import compose_dir, inventory_dir, shown
+from dap.manifest import Port, Service, Web, find_folders, load_services
 from dap.schema import Platform
 
 
@@ -46,10 +47,16 @@ class ProjectNames:
 
 @dataclass(frozen=True)
 class Site:
-    """An inventory together with the services that it runs."""
+    """An inventory together with the services that it runs.
+
+    Attributes:
+        services: by name, in alphabetical order.
+        left_out: services that do not run here, and why.
+    """
 
     inventory: Inventory
     services: Mapping[str, Service]
+    left_out: Mapping[str, tuple[Service, str]] = field(default_factory=dict)
 
     @property
     def platform(self) -> Platform:
@@ -131,9 +138,39 @@ class Site:
         return number
 
 
-def enabled_services(inventory: Inventory, services: Mapping[str, Service]) -> dict[str, Service]:
-    """The services that the configuration does not switch off."""
+def load_site(inventory_name: str) -> Site:
+    """Read and check all that the operator wrote; no host is touched.
+
+    Raises:
+        ConfigurationError: with everything that is wrong.
+    """
+    folders = find_folders([compose_dir(), inventory_dir(inventory_name) / "compose"])
+    inventory = load_inventory(inventory_name, folders)
+    services = load_services(folders)
     settings = inventory.platform.services
-    return {
-        name: service for name, service in services.items() if name not in settings or settings[name].enabled
-    }
+    left_out = [name for name in services if name in settings and not settings[name].enabled]
+    kept = {name: service for name, service in services.items() if name not in left_out}
+    findings = [
+        Finding(
+            shown(inventory.platform_file),
+            f"services.{name}.enabled",
+            "false",
+            f"leaves out what {', '.join(users)} needs",
+            f"remove it, or switch off {', '.join(users)} too",
+        )
+        for name in left_out
+        if (users := [other for other, service in kept.items() if name in _needed_by(service, services)])
+    ]
+    if findings:
+        raise ConfigurationError(findings)
+    reasons = {name: "switched off in platform.yml" for name in left_out}
+    return Site(inventory, kept, {name: (services[name], reason) for name, reason in reasons.items()})
+
+
+def _needed_by(service: Service, services: Mapping[str, Service]) -> set[str]:
+    """The services without which ``service`` cannot run."""
+    manifest = service.manifest
+    needed = {*manifest.needs, *(database.server for database in manifest.databases)}
+    if manifest.buckets:
+        needed |= {name for name, other in services.items() if other.manifest.provides == "s3"}
+    return needed

@@ -5,22 +5,17 @@ from __future__ import annotations
 import difflib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
+from dap import tls
 from dap.containers import Container, argv_on, list_containers
 from dap.credentials import Credentials
-from dap.errors import Refused
+from dap.errors import RefusedError
 from dap.layout import secrets_dir
 from dap.portal import colon_fingerprint
 from dap.secrets import SecretStore
 from dap.site import Site
 from dap.verify import Place, Result
-
-_SYSTEM_CAS = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def status_of(site: Site) -> Status:
         ]
         missing += [(host.name, name) for name in wanted if name not in present]
     return Status(
-        site, [container for containers in found for container in containers], missing, _days_left(site)
+        site, [container for containers in found for container in containers], missing, tls.days_left(site)
     )
 
 
@@ -92,33 +87,20 @@ def container_results(site: Site) -> list[Result]:
     return results
 
 
-def _days_left(site: Site) -> dict[str, int]:
-    days = {}
-    now = datetime.now(UTC)
-    for name, service in site.services.items():
-        file = secrets_dir() / site.inventory.name / "tls" / f"{name}.crt"
-        if service.manifest.tls and file.is_file():
-            certificate = x509.load_pem_x509_certificate(file.read_bytes())
-            days[name] = (certificate.not_valid_after_utc - now).days
-    return days
-
-
 def place_of(site: Site) -> Place:
     """The place of a user of a deployed platform.
 
     Raises:
-        Refused: if the inventory was never deployed, so that there is nothing to log in to.
+        RefusedError: if the inventory was never deployed, so that there is nothing to log in to.
     """
     folder = secrets_dir() / site.inventory.name
     store = SecretStore.load(folder, site.inventory.name)
     if store.is_new:
-        raise Refused(
+        raise RefusedError(
             f"inventory {site.inventory.name} has no secrets yet: it was never deployed from here",
             f"dap -e {site.inventory.name} deploy",
         )
-    own = folder / "ca.crt"
-    ca_file = own if site.platform.tls.mode == "private-ca" else _SYSTEM_CAS
-    return Place(site, Credentials(site, store), ca_file)
+    return Place(site, Credentials(site, store, generate=False), tls.trusted_file(site, folder))
 
 
 @dataclass(frozen=True)
@@ -137,16 +119,16 @@ def ca_certificate(site: Site) -> CaCertificate:
     """The platform's CA certificate.
 
     Raises:
-        Refused: if the platform has none.
+        RefusedError: if the platform has none.
     """
     if site.platform.tls.mode != "private-ca":
-        raise Refused(
+        raise RefusedError(
             f"inventory {site.inventory.name} uses the operator's own certificate (tls.mode: files)",
             "hand out the CA that issued it",
         )
     file = secrets_dir() / site.inventory.name / "ca.crt"
     if not file.is_file():
-        raise Refused(
+        raise RefusedError(
             f"{file} does not exist: the CA is made by the first deploy",
             f"dap -e {site.inventory.name} deploy",
         )
@@ -158,7 +140,7 @@ def logs_argv(site: Site, service: str, *, follow: bool, lines: int) -> list[str
     """What to run to see the log of ``service``.
 
     Raises:
-        Refused: if there is no such service, with the nearest name.
+        RefusedError: if there is no such service, with the nearest name.
     """
     for host in site.inventory.hosts:
         if service in site.services_on(host):
@@ -166,4 +148,4 @@ def logs_argv(site: Site, service: str, *, follow: bool, lines: int) -> list[str
             return argv_on(host, [*argv, *["--follow"] * follow, f"{site.platform.platform_name}-{service}"])
     near = difflib.get_close_matches(service, site.services, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(site.services)}"
-    raise Refused(f"{service!r} is not a service of inventory {site.inventory.name}", hint)
+    raise RefusedError(f"{service!r} is not a service of inventory {site.inventory.name}", hint)

@@ -97,6 +97,5 @@ def _next_steps(site: Site, program: str) -> list[str]:
     steps = [f"Start page:    {portal}", f"Log in with:   {program} credentials"]
     if site.platform.tls.mode == "private-ca":
         steps.append(f"Trust the CA:  {program} ca export -o dap-ca.crt (docs/how-to/trust-the-ca.md)")
-    left_out = [name for name, settings in site.platform.services.items() if not settings.enabled]
-    steps += [f"Left out:      {name} (services.{name}.enabled is false)" for name in left_out]
+    steps += [f"Left out:      {name} ({reason})" for name, (_, reason) in site.left_out.items()]
     return steps

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dap.errors import Refused
+from dap.errors import RefusedError
 
 PASSWORD_VARIABLE = "ANSIBLE_VAULT_PASSWORD_FILE"  # noqa: S105  (the name of a variable, no password)
 
@@ -49,7 +49,7 @@ def unseal(raw: bytes, path: Path) -> Opened:
         path: the file, for the messages.
 
     Raises:
-        Refused: no password, a wrong one, or a damaged file.
+        RefusedError: no password, a wrong one, or a damaged file.
     """
     vault_id = vault_id_of(raw)
     if vault_id is None:
@@ -63,7 +63,7 @@ def unseal(raw: bytes, path: Path) -> Opened:
         raise _damaged(path) from error
     except errors.AnsibleError as error:
         # The library checks a signature made with the password, so it cannot tell these two apart.
-        raise Refused(
+        raise RefusedError(
             f"{path} cannot be decrypted: the ansible-vault password is wrong, or the file is damaged",
             f"check the password that {PASSWORD_VARIABLE} gives, or restore the file from a backup",
         ) from error
@@ -76,7 +76,7 @@ def seal(content: bytes, vault_id: str | None, path: Path) -> bytes:
     """Encrypt content for a file that was encrypted before; with `vault_id` None it stays plain.
 
     Raises:
-        Refused: no password is given.
+        RefusedError: no password is given.
     """
     if vault_id is None:
         return content
@@ -84,8 +84,8 @@ def seal(content: bytes, vault_id: str | None, path: Path) -> bytes:
     return bytes(sealed)
 
 
-def _damaged(path: Path) -> Refused:
-    return Refused(
+def _damaged(path: Path) -> RefusedError:
+    return RefusedError(
         f"{path} starts like a file of ansible-vault, but the rest is damaged",
         "restore the file from a backup",
     )
@@ -99,7 +99,7 @@ def _library() -> Any:
 def _password(path: Path) -> Any:
     source = os.environ.get(PASSWORD_VARIABLE, "")
     if not source:
-        raise Refused(
+        raise RefusedError(
             f"{path} is encrypted with ansible-vault and no password is given",
             f"set {PASSWORD_VARIABLE} to the file that holds the password, or to a program that prints it",
         )
@@ -111,7 +111,7 @@ def _password(path: Path) -> Any:
         )
         secret.load()
     except errors.AnsibleError as error:
-        raise Refused(
+        raise RefusedError(
             f"no ansible-vault password for {path}: {error.message}",
             f"set {PASSWORD_VARIABLE} to the file that holds the password, or to a program that prints it",
         ) from error

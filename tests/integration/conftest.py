@@ -14,7 +14,7 @@ from tests.integration.platform import DeployedPlatform
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedPlatform]:
+def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedPlatform]:
     """A platform that was deployed from nothing (images may be there from an earlier run)."""
     deployed = DeployedPlatform(tmp_path_factory.mktemp("platform"))
     deployed.write_inventory()

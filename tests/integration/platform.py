@@ -156,7 +156,9 @@ class DeployedPlatform:
         kept.mkdir(parents=True, exist_ok=True)
         for service in self.containers():
             with (kept / f"{service}.log").open("wb") as log:
-                subprocess.run(["docker", "logs", f"{self.name}-{service}"], stdout=log, stderr=log, check=False)
+                subprocess.run(
+                    ["docker", "logs", f"{self.name}-{service}"], stdout=log, stderr=log, check=False
+                )
         if (self.secrets / "logs").is_dir():
             shutil.copytree(self.secrets / "logs", kept, dirs_exist_ok=True)
         done = self.dap("destroy", "--data", "--yes")

@@ -12,6 +12,11 @@ from psycopg import sql
 from tests.integration.platform import DeployedPlatform, docker
 
 
+def ids(platform: DeployedPlatform) -> dict[str, tuple[str, str]]:
+    """Id and start time of every container, by service."""
+    return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in platform.containers().items()}
+
+
 def test_verify_proves_everything(platform: DeployedPlatform) -> None:
     report = json.loads(platform.must("verify", "--json"))
     proven = {check["check"] for check in report["checks"]}
@@ -32,9 +37,7 @@ def test_verify_proves_everything(platform: DeployedPlatform) -> None:
 
 
 def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) -> None:
-    before = {
-        name: (entry["Id"], entry["State"]["StartedAt"]) for name, entry in platform.containers().items()
-    }
+    before = ids(platform)
     started = time.monotonic()
     bare = subprocess.run(
         ["docker", "compose", "--project-directory", str(platform.root), "up", "--detach", "--wait"],
@@ -48,9 +51,7 @@ def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) 
     output = platform.must("deploy")
     seconds = time.monotonic() - started
 
-    after = {
-        name: (entry["Id"], entry["State"]["StartedAt"]) for name, entry in platform.containers().items()
-    }
+    after = ids(platform)
     assert output.startswith("0 changes\n")
     assert after == before
     assert seconds <= bare_seconds + 10
@@ -58,7 +59,7 @@ def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) 
 
 def test_check_mode_reports_the_coming_change_and_makes_none(platform: DeployedPlatform) -> None:
     settings = platform.settings_file.read_text(encoding="utf-8")
-    before = platform.containers()
+    before = ids(platform)
     try:
         platform.settings_file.write_text(settings + "services: {portal: {memory: 96m}}\n", encoding="utf-8")
         output = platform.must("deploy", "--check", "--diff")
@@ -66,7 +67,7 @@ def test_check_mode_reports_the_coming_change_and_makes_none(platform: DeployedP
         platform.settings_file.write_text(settings, encoding="utf-8")
     assert "would be made" in output
     assert "portal" in output
-    assert platform.containers() == before
+    assert ids(platform) == before
     assert platform.deploy() == 0
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from dap.deploy import Deployment, load_site
+from dap.deploy import Deployment
 from dap.images import resolve
 from dap.progress import Progress
+from dap.site import load_site
 from tests.rendering import Rendered, render
 
 
@@ -20,25 +24,28 @@ def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def proxy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+def proxy_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The proxy's image; Docker is installed and started, and the image built, if they are missing."""
+    name = f"dapr{secrets.token_hex(3)}"
+    root = Path("/opt") / name
     folder = tmp_path_factory.mktemp("image")
-    inventory = folder / "inventories" / "render"
+    inventory = folder / "inventories" / name
     (inventory / "group_vars" / "all").mkdir(parents=True)
-    (inventory / "group_vars" / "all" / "platform.yml").write_text(
-        yaml.safe_dump(
-            {"platform_name": "dap-render", "domain": "render.localhost", "paths": {"root": f"{folder}/root"}}
-        )
-    )
+    settings = {"platform_name": name, "domain": f"{name}.localhost", "paths": {"root": str(root)}}
+    (inventory / "group_vars" / "all" / "platform.yml").write_text(yaml.safe_dump(settings))
     hosts = {"service_host": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
     (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAP_INVENTORIES", str(inventory.parent))
-        patch.setenv("DAP_SECRETS", str(folder / "secrets"))
-        site = load_site("render")
-        Deployment(site, Progress(), "image-build").build_images(["nginx-proxy"])
-    references, _ = resolve(site.services)
-    return references["nginx-proxy"]
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAP_INVENTORIES", str(inventory.parent))
+            patch.setenv("DAP_SECRETS", str(folder / "secrets"))
+            site = load_site(name)
+            Deployment(site, Progress(), "image-build").build_images(["nginx-proxy"])
+        references, _ = resolve(site.services)
+        yield references["nginx-proxy"]
+    finally:
+        # The builds' logs are all that is there.
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

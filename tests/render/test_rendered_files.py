@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from dap.container import GUARDED
+from dap.facts import HostFacts
 from tests.rendering import Rendered
 
 
@@ -88,7 +90,9 @@ def test_every_long_running_service_has_a_healthcheck(rendered: Rendered) -> Non
 
 
 def test_guarded_keys_are_real_compose_keys(rendered: Rendered, schema: Path) -> None:
-    known = json.loads(schema.read_text())["$defs"]["service"]["properties"]
+    definitions = json.loads(schema.read_text())["$defs"]
+    parts = ("container_spec", "workload_spec", "service")
+    known = {key for part in parts for key in definitions[part].get("properties", {})}
     assert [key for key in GUARDED if key not in known] == []
 
 
@@ -119,3 +123,27 @@ def test_renewed_certificate_does_not_replace_the_container(rendered: Rendered) 
         "nginx-proxy": "HUP",
         "postgres-data": "HUP",
     }
+
+
+def test_proxy_serves_every_name_of_the_manifests(rendered: Rendered) -> None:
+    configuration = (rendered.folder / "nginx-proxy" / "config" / "nginx.conf").read_text()
+    names = [vhost.host for vhost in rendered.site.vhosts]
+    assert len(names) >= 5
+    for name in names:
+        assert f"server_name {name};" in configuration
+
+
+def test_uploads_of_5_gigabytes_stream_to_mlflow(rendered: Rendered) -> None:
+    configuration = (rendered.folder / "nginx-proxy" / "config" / "nginx.conf").read_text()
+    server = configuration.split("# mlflow\n")[1].split("\n    }\n", 1)[0]
+    assert "client_max_body_size 5g;" in server
+    assert "proxy_request_buffering off;" in server
+
+
+def test_hsts_is_sent_with_a_public_ca_only(rendered: Rendered) -> None:
+    path = "nginx-proxy/config/nginx.conf"
+    assert "Strict-Transport-Security" not in (rendered.folder / path).read_text()
+    public = replace(rendered.renderer, tls=replace(rendered.renderer.tls, public=True))
+    tree = public.tree(rendered.site.services.values(), HostFacts(memory_mib=8000, cpus=2))
+    (configuration,) = [file.content.decode() for file in tree.files if file.path == path]
+    assert configuration.count("Strict-Transport-Security") == len(rendered.site.vhosts)

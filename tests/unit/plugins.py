@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import ansible.module_utils
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
 PLUGINS = Path(__file__).resolve().parents[2] / "ansible" / "plugins"
@@ -28,6 +30,8 @@ def run_module(name: str, /, *, check: bool = False, diff: bool = False, **param
     module = load(f"modules.{name}")
     output = io.StringIO()
     with (
+        # On a host each module has a process of its own, and with it its own warnings.
+        patch.dict(warnings._global_warnings, clear=True),
         patch_module_args({**parameters, **settings}),
         contextlib.redirect_stdout(output),
         contextlib.suppress(SystemExit),
@@ -62,7 +66,8 @@ class FakeDocker:
         (self.folder / f"{number}.out").write_text(output, encoding="utf-8")
         (self.folder / f"{number}.err").write_text(error, encoding="utf-8")
         say = f"cat {self.folder}/{number}.out; cat {self.folder}/{number}.err >&2"
-        self.rules.insert(0, f"{pattern}) {then or ':'}; {say}; exit {status};;")
+        escaped = pattern.replace(" ", "\\ ")
+        self.rules.insert(0, f"{escaped}) {then or ':'}; {say}; exit {status};;")
         self._write()
 
     def _write(self) -> None:

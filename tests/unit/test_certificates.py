@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dap import pem
 from dap.certificates import Authority, Leaf, describe, ensure_ca, ensure_leaf
-from dap.errors import DapError, Refused
+from dap.errors import DapError, RefusedError
 
 NOW = datetime(2030, 5, 1, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -151,7 +151,7 @@ def other_ca(folder: Path) -> Authority:
 def test_a_ca_that_is_gone_is_not_replaced(folder: Path, authority: Authority) -> None:
     (folder / "ca.crt").unlink()
     (folder / "ca.key").unlink()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint, NOW)
     assert str(caught.value) == (
         f"{folder}/ca.crt is missing, but this platform has a CA\n  next: {restore(folder)}"
@@ -162,7 +162,7 @@ def test_a_ca_that_is_gone_is_not_replaced(folder: Path, authority: Authority) -
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_ca_without_its_key_is_refused(folder: Path, authority: Authority, recorded: bool) -> None:
     (folder / "ca.key").unlink()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint if recorded else "", NOW)
     assert str(caught.value) == (
         f"{folder}/ca.key is missing, but {folder}/ca.crt is there\n  next: {restore(folder)}"
@@ -173,7 +173,7 @@ def test_another_ca_than_the_recorded_one_is_refused(folder: Path, authority: Au
     other = other_ca(folder)
     for name in ("ca.crt", "ca.key"):
         (folder / name).write_bytes((folder.parent / "other" / name).read_bytes())
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint, NOW)
     assert str(caught.value) == (
         f"{folder}/ca.crt is another CA than this platform's (fingerprint {other.fingerprint[:16]}..., "
@@ -183,7 +183,7 @@ def test_another_ca_than_the_recorded_one_is_refused(folder: Path, authority: Au
 
 def test_a_key_of_another_ca_is_refused(folder: Path, authority: Authority) -> None:
     (folder / "ca.key").write_bytes(pem.key_pem(other_ca(folder).key))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint, NOW)
     assert (
         str(caught.value) == f"{folder}/ca.key is not the key of {folder}/ca.crt\n  next: {restore(folder)}"
@@ -198,7 +198,7 @@ def test_a_damaged_ca_is_refused_and_left_as_it_is(
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2] if content == "half" else content.encode())
     before = contents(folder)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint, NOW)
     assert str(caught.value) == f"{folder}/{name} is damaged\n  next: {restore(folder)}"
     assert contents(folder) == before
@@ -207,7 +207,7 @@ def test_a_damaged_ca_is_refused_and_left_as_it_is(
 def test_a_server_certificate_is_no_ca(folder: Path, authority: Authority) -> None:
     leaf = issue(authority, folder)
     (folder / "ca.crt").write_bytes(leaf.certificate_pem)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", "", NOW)
     assert caught.value.message == f"{folder}/ca.crt is no certificate of a CA"
 
@@ -215,7 +215,7 @@ def test_a_server_certificate_is_no_ca(folder: Path, authority: Authority) -> No
 def test_a_ca_that_cannot_be_read_is_refused(folder: Path) -> None:
     (folder / "ca.crt").mkdir()
     (folder / "ca.key").touch()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", "", NOW)
     assert str(caught.value) == (
         f"{folder}/ca.crt cannot be read: Is a directory\n"
@@ -246,7 +246,7 @@ def test_the_end_of_the_ca_is_announced(
 
 
 def test_an_expired_ca_is_refused(folder: Path, authority: Authority) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint, CA_END)
     assert str(caught.value) == f"{folder}/ca.crt expired on 2040-04-28\n  next: {restore(folder)}"
     with pytest.raises(DapError) as late:
@@ -255,7 +255,7 @@ def test_an_expired_ca_is_refused(folder: Path, authority: Authority) -> None:
 
 
 def test_a_clock_before_the_ca_is_told(folder: Path, authority: Authority) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint, NOW - DAY)
     assert (
         str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from module_utils.dap_apt import AptSource, base_source, parse_sources
 from module_utils.dap_engine import EngineState, HostState, Plan, lacking, plan, version_of
 

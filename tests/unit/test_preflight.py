@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from module_utils.dap_host import (
     GIB,
     FileSystem,

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from dap import secrets_format
-from dap.errors import DapError, Refused
+from dap.errors import DapError, RefusedError
 from dap.secrets import Secret, SecretStore
 
 ID = "0b7c9f2e-3a41-4d4c-9a57-1f2e3d4c5b6a"
@@ -438,7 +438,7 @@ def test_a_doubtful_file_is_refused_and_nothing_is_written(folder: Path, case: s
     path = written(folder, text)
     folder.chmod(0o755)
     before = contents(folder)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == f"{path}{message}\n  next: {next_step}"
     assert caught.value.exit_code == 2
@@ -449,7 +449,7 @@ def test_a_doubtful_file_is_refused_and_nothing_is_written(folder: Path, case: s
 @pytest.mark.parametrize("case", REFUSALS)
 def test_no_refusal_quotes_a_value_even_in_its_cause(folder: Path, case: str) -> None:
     written(folder, REFUSALS[case][0])
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert caught.value.__cause__ is None
     assert not re.search("hunter2|Kq3vT8", str(caught.value))
@@ -458,14 +458,14 @@ def test_no_refusal_quotes_a_value_even_in_its_cause(folder: Path, case: str) ->
 @pytest.mark.parametrize("end", range(1, len(GOOD) - 2, 7))
 def test_a_file_cut_anywhere_is_never_taken(folder: Path, end: int) -> None:
     written(folder, GOOD[:end])
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         SecretStore.load(folder, "local")
 
 
 def test_a_file_that_cannot_be_read_is_refused(folder: Path) -> None:
     path = folder / "secrets.yml"
     path.mkdir()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (
         f"{path} cannot be read: Is a directory\n"
@@ -478,7 +478,7 @@ def test_a_link_into_the_void_makes_no_new_secrets(tmp_path: Path, name: str) ->
     link = tmp_path / name
     link.parent.mkdir(exist_ok=True)
     link.symlink_to("/mnt/not-mounted")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(tmp_path / "local", "local")
     assert str(caught.value) == (
         f"{link} is a link to /mnt/not-mounted, which does not exist\n  next: mount or restore that place"
@@ -521,7 +521,7 @@ def test_a_mode_that_cannot_be_changed_is_refused(folder: Path, monkeypatch: pyt
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "chmod", forbid)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (
         f"{path} is open to other users (mode 0644) and cannot be closed: Operation not permitted\n"

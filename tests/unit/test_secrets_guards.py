@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dap.errors import Refused
+from dap.errors import RefusedError
 from dap.secrets import Secret, SecretStore, ownership_conflict, store_lock
 
 ID = "0b7c9f2e-3a41-4d4c-9a57-1f2e3d4c5b6a"
@@ -90,7 +90,7 @@ def test_an_encrypted_file_without_a_password_is_refused(
 ) -> None:
     path = encrypted(folder)
     monkeypatch.delenv("ANSIBLE_VAULT_PASSWORD_FILE")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (
         f"{path} is encrypted with ansible-vault and no password is given\n  next: {WHERE}"
@@ -101,7 +101,7 @@ def test_a_wrong_password_is_refused_and_nothing_is_written(folder: Path, passwo
     path = encrypted(folder)
     before = path.read_bytes()
     password.write_text("wrong\n")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (
         f"{path} cannot be decrypted: the ansible-vault password is wrong, or the file is damaged\n"
@@ -113,7 +113,7 @@ def test_a_wrong_password_is_refused_and_nothing_is_written(folder: Path, passwo
 def test_a_missing_password_file_is_refused(folder: Path, password: Path) -> None:
     path = encrypted(folder)
     password.unlink()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (
         f"no ansible-vault password for {path}: The vault password file {password} was not found\n"
@@ -125,7 +125,7 @@ def test_a_failing_password_program_is_refused(folder: Path, password: Path) -> 
     path = encrypted(folder)
     password.write_text("#!/bin/sh\nexit 3\n")
     password.chmod(0o700)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert caught.value.message == (
         f"no ansible-vault password for {path}: Vault password script {password} returned non-zero (3): None"
@@ -136,7 +136,7 @@ def test_a_failing_password_program_is_refused(folder: Path, password: Path) -> 
 def test_a_damaged_encrypted_file_is_refused(folder: Path, password: Path, rest: str) -> None:
     path = folder / "secrets.yml"
     path.write_text(f"$ANSIBLE_VAULT;{rest}")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (
         f"{path} starts like a file of ansible-vault, but the rest is damaged\n"
@@ -149,7 +149,7 @@ def test_an_encrypted_file_cut_anywhere_is_never_taken(folder: Path, password: P
     raw = path.read_bytes()
     for end in range(15, len(raw) - 1, 97):
         path.write_bytes(raw[:end])
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             SecretStore.load(folder, "local")
 
 
@@ -171,7 +171,7 @@ def test_a_second_run_is_refused_until_the_first_one_ends(folder: Path) -> None:
     ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(Refused) as caught, store_lock(folder, wait=0.1):
+        with pytest.raises(RefusedError) as caught, store_lock(folder, wait=0.1):
             pytest.fail("entered")
         assert str(caught.value) == (
             f"another dap run works on the inventory 'local' (process {holder.pid})\n"
@@ -208,7 +208,7 @@ def test_the_lock_makes_the_folder(tmp_path: Path) -> None:
 
 # --- whose data ---
 
-DESTROY = "to give the data up: dap -e local destroy --data"
+GIVE_UP = "to give the data up, remove /data on host1"
 OWNERSHIP: dict[str, tuple[bool, str | None, bool, str, str]] = {
     # name: (secrets file is there, marker, has data, message, next step)
     "nothing anywhere": (False, None, False, "", ""),
@@ -235,7 +235,7 @@ OWNERSHIP: dict[str, tuple[bool, str | None, bool, str, str]] = {
         True,
         f"holds the data of platform {OTHER_ID}, but the secrets file FOLDER/secrets.yml is missing; "
         "nothing was changed",
-        f"restore FOLDER from a backup; {DESTROY}",
+        f"restore FOLDER from a backup; {GIVE_UP}",
     ),
     "secrets file missing, only the marker left": (
         False,
@@ -243,7 +243,7 @@ OWNERSHIP: dict[str, tuple[bool, str | None, bool, str, str]] = {
         False,
         f"holds the data of platform {OTHER_ID}, but the secrets file FOLDER/secrets.yml is missing; "
         "nothing was changed",
-        f"restore FOLDER from a backup; {DESTROY}",
+        f"restore FOLDER from a backup; {GIVE_UP}",
     ),
     "foreign data": (
         True,
@@ -252,13 +252,13 @@ OWNERSHIP: dict[str, tuple[bool, str | None, bool, str, str]] = {
         f"holds the data of platform {OTHER_ID}, but FOLDER/secrets.yml is of platform {ID}; "
         "nothing was changed",
         "restore the FOLDER that belongs to these data from a backup, or take host1 out of the inventory; "
-        f"{DESTROY}",
+        f"{GIVE_UP}",
     ),
 }
 DAMAGED = {
-    "empty marker": (True, "", f"if the data belong to this platform, write {ID} into it; {DESTROY}"),
-    "cut marker": (True, ID[:20], f"if the data belong to this platform, write {ID} into it; {DESTROY}"),
-    "damaged marker, no secrets": (False, "\x00", f"restore FOLDER from a backup; {DESTROY}"),
+    "empty marker": (True, "", f"if the data belong to this platform, write {ID} into it; {GIVE_UP}"),
+    "cut marker": (True, ID[:20], f"if the data belong to this platform, write {ID} into it; {GIVE_UP}"),
+    "damaged marker, no secrets": (False, "\x00", f"restore FOLDER from a backup; {GIVE_UP}"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from module_utils.dap_certificates import fingerprints, strays, untrusted, wanted_files
 
 

@@ -18,7 +18,11 @@ TIMED_OUT = 124
 
 
 class DockerError(Exception):
-    """The engine or its client cannot be used at all."""
+    """Docker refused or failed."""
+
+
+class NoEngineError(DockerError):
+    """There is no client, or no engine answers: nothing runs here."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def run_docker(
         environment: variables to add to the process environment.
 
     Raises:
-        DockerError: there is no client, or no engine answers.
+        NoEngineError: there is no client, or no engine answers.
     """
     try:
         # The client stands where the administrator put it; the arguments are the modules' own.
@@ -65,11 +69,11 @@ def run_docker(
             env={**os.environ, "PATH": search_path(), **(environment or {})},
         )
     except FileNotFoundError:
-        raise DockerError("Docker is not installed") from None
+        raise NoEngineError("Docker is not installed") from None
     except subprocess.TimeoutExpired:
         return Finished(TIMED_OUT, stderr=f"docker {argv[0]} did not end within {timeout:.0f} s")
     if process.returncode and "Cannot connect to the Docker daemon" in process.stderr:
-        raise DockerError("the Docker engine does not answer: " + process.stderr.strip().splitlines()[0])
+        raise NoEngineError("the Docker engine does not answer: " + process.stderr.strip().splitlines()[0])
     return Finished(process.returncode, process.stdout, process.stderr)
 
 

@@ -20,6 +20,7 @@ from ansible.module_utils.dap_docker import (
     Container,
     DockerError,
     Finished,
+    NoEngineError,
     Progress,
     Run,
     elapsed,
@@ -51,6 +52,7 @@ options:
     description:
       - C(up) starts what differs, removes what is no longer wanted, and waits until all of it is well.
       - C(run) runs one container to its end; its last line is JSON with C(changed) (a list) and C(ok).
+      - Before that it starts C(services), on which the job works.
       - C(absent) removes containers and networks, found by their label; data and images stay.
   project_directory: {type: path, required: true, description: "The folder with compose.yaml."}
   project: {type: str, required: true, description: "The name of the project."}
@@ -85,6 +87,7 @@ ok: {type: int, returned: run, description: "How many things the job found in or
 """
 
 COMPOSE_FILE = "compose.yaml"
+POLL_SECONDS: float = 3
 
 
 class Project:
@@ -133,7 +136,7 @@ class Project:
             try:
                 while time.monotonic() - started < self.wait_seconds:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        return process.wait(timeout=3) == 0
+                        return process.wait(timeout=POLL_SECONDS) == 0
                     waiting = {
                         item.service for item in self.containers() if not item.well and not item.one_off
                     }
@@ -143,6 +146,14 @@ class Project:
                 return False
             finally:
                 end(process)
+
+    def settled(self, containers: Sequence[Container]) -> bool:
+        """Whether the services asked for run well, and no file has changed: then Compose need not be asked.
+
+        It will be, for all services at once, at the end of the deploy.
+        """
+        well = {item.service for item in containers if item.well and not item.one_off}
+        return not self.changed_paths and well.issuperset(self.services)
 
     def tell(self, touched: set[str], containers: Sequence[Container]) -> list[str]:
         """Send the signals that are due, then forget the changed files; returns the services told."""
@@ -187,6 +198,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def up(project: Project) -> dict[str, Any]:
     """Start the project; a key ``msg`` in the result says what failed."""
     before = project.containers()
+    if project.services and project.settled(before):
+        return {**compare(before, before).result(), "reloaded": []}
     well = project.start()
     after = project.containers()
     difference = compare(before, after)
@@ -218,6 +231,9 @@ def run_job(project: Project, check: bool) -> dict[str, Any]:
     containers = project.containers()
     if check and (project.services_changed or not any(item.well for item in containers)):
         return {"changed": True, "changes": ["known once the services run with their new files"], "ok": 0}
+    started = up(project) if project.services and not check else {}
+    if "msg" in started:
+        return started
     service = project.arguments[0]
     # One may be left over from a deploy that was killed; two of them would work against each other.
     project.remove_one_off(service, containers)
@@ -229,7 +245,8 @@ def run_job(project: Project, check: bool) -> dict[str, Any]:
         finished = project.run(argv)
     if finished.returncode == TIMED_OUT:
         project.remove_one_off(service, project.containers())
-    return job_result(finished, service)
+    result = job_result(finished, service)
+    return {**started, **result, "changed": result["changed"] or started.get("changed", False)}
 
 
 def job_result(finished: Finished, service: str) -> dict[str, Any]:
@@ -307,6 +324,17 @@ def make_module() -> AnsibleModule:
     )
 
 
+def without_engine(module: AnsibleModule, reason: str) -> None:
+    """End the module where the lack of an engine is no failure."""
+    if module.params["state"] == "absent":
+        if "not installed" not in reason:
+            module.warn(f"{reason}; containers of {module.params['project']} would be back when it starts")
+        module.exit_json(changed=False, removed=[])
+    if module.check_mode:
+        # Docker comes with this very deploy, so nothing runs yet.
+        module.exit_json(changed=True)
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = make_module()
@@ -324,13 +352,8 @@ def main() -> None:
         else:
             result = predict_up(project) if module.check_mode else up(project)
     except DockerError as error:
-        if given["state"] == "absent":
-            if "not installed" not in str(error):
-                module.warn(f"{error}; containers of {given['project']} would be back when it starts")
-            module.exit_json(changed=False, removed=[])
-        if module.check_mode:
-            # Docker comes with this very deploy, so nothing runs yet.
-            module.exit_json(changed=True)
+        if isinstance(error, NoEngineError):
+            without_engine(module, str(error))
         module.fail_json(msg=str(error))
         return
     result["changed_items"] = changed_items(result)

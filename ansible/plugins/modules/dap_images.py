@@ -27,6 +27,7 @@ from ansible.module_utils.dap_build import (
 )
 from ansible.module_utils.dap_docker import (
     DockerError,
+    NoEngineError,
     Progress,
     Run,
     elapsed,
@@ -176,7 +177,7 @@ class Builder:
 
         def watch(running: Mapping[str, float], ended: int) -> None:
             names = ", ".join(f"{name} {elapsed(since)}" for name, since in running.items())
-            self.progress.say(f"building {len(images)} images, {ended} done: {names}")
+            self.progress.say(f"building images, {ended} of {len(images)} done: {names}")
 
         with self.progress:
             return list(build_all(images, self.build, self.parallel, watch))
@@ -327,7 +328,7 @@ def main() -> None:
                     )
             result = build(builder)
     except (DockerError, BuildError, OSError) as error:
-        if isinstance(error, DockerError) and module.check_mode:
+        if isinstance(error, NoEngineError) and module.check_mode:
             # Docker comes with this very deploy, so none of the images is there yet.
             everything = [item["name"] for item in module.params["images"]]
             module.exit_json(

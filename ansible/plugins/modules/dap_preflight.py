@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dap_engine import EngineState, HostState, refusal
+from ansible.module_utils.dap_engine import EngineState, HostState, lacking, refusal
 from ansible.module_utils.dap_host import (
     SUPPORTED_SYSTEMS,
     Finding,
@@ -17,7 +17,9 @@ from ansible.module_utils.dap_host import (
 from ansible.module_utils.dap_probe import (
     engine_state,
     host_facts,
+    init_system,
     os_release,
+    service_enabled,
 )
 
 DOCUMENTATION = r"""
@@ -95,6 +97,11 @@ def engine_findings(facts: HostFacts, engine: EngineState) -> list[Finding]:
     return [Finding("error", "Docker", value, plan.reasons[0], plan.suggestion)]
 
 
+def docker_ready(engine: EngineState) -> bool:
+    """Whether Docker is there, new enough, runs, and will after a reboot where something can see to that."""
+    return bool(engine.running) and not lacking(engine) and service_enabled(init_system()) is not False
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -133,7 +140,10 @@ def main() -> None:
     module.exit_json(
         changed=False,
         message="\n".join(told) or "nothing stands in the way",
-        dap={"facts": facts.as_dict(), "findings": [asdict(finding) for finding in findings]},
+        dap={
+            "facts": {**facts.as_dict(), "docker_ready": docker_ready(engine)},
+            "findings": [asdict(finding) for finding in findings],
+        },
     )
 
 

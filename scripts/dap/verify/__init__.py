@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import httpx
+from typing import TYPE_CHECKING
 
 from dap.credentials import Credentials
 from dap.errors import DapError
 from dap.manifest import Service
 from dap.site import Site
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Place:
 
     def client(self, *, login: bool = False) -> httpx.Client:
         """An HTTP client that trusts the platform's CA, with the platform's login if wanted."""
+        # Its import takes a quarter of a second, which only those who use it are to wait for.
+        import httpx
+
         context = ssl.create_default_context()
         context.load_verify_locations(self.ca_file)
         user = self.credentials.web_users()[0]
@@ -84,14 +89,18 @@ def check(function: Check) -> Check:
     return function
 
 
+def load_checks() -> None:
+    """Import the modules with the checks and the client libraries that they use."""
+    from dap.verify import data, tracking, web  # noqa: F401  they register their checks
+
+
 def verify(place: Place, services: Sequence[Service]) -> list[Result]:
     """Run the checks of all ``services``, side by side; results in the order of the services.
 
     Raises:
         DapError: a manifest names a check that does not exist.
     """
-    from dap.verify import data, tracking, web  # noqa: F401  they register their checks
-
+    load_checks()
     wanted = [(service, name) for service in services for name in service.manifest.checks]
     for service, name in wanted:
         if name not in CHECKS:

@@ -1,0 +1,399 @@
+"""The keys of a service manifest: the single source of its checks and of its reference page."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+
+from dap import values
+from dap.wording import EXAMPLE, Location, Wording
+
+NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
+NAME_RULE = "at most 40 small letters, digits and hyphens, with a letter first and no hyphen at the end"
+
+
+def _shaped(pattern: str, reason: str) -> values.Check:
+    """A check of a text's shape; it suggests the key's example."""
+
+    def checked(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise values.refusal(Wording(reason, f"write a value such as {EXAMPLE}"))
+        return value
+
+    return values.text_with(checked)
+
+
+def _memory_or_share(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"([1-9][0-9]?|100)%", value):
+        return value
+    return values.memory(value)
+
+
+Text = Annotated[str, BeforeValidator(values.text_with(str))]
+Line = Annotated[str, BeforeValidator(values.one_line(200))]
+Name = Annotated[str, BeforeValidator(values.name(NAME_PATTERN, NAME_RULE))]
+Identifier = Annotated[
+    str,
+    BeforeValidator(
+        values.name(
+            r"[a-z][a-z0-9_]{0,39}",
+            "at most 40 small letters, digits and underscores, with a letter first",
+            separators="_",
+        )
+    ),
+]
+BucketName = Annotated[
+    str,
+    BeforeValidator(
+        values.name(
+            r"[a-z][a-z0-9-]{1,61}[a-z0-9]",
+            "3 to 63 small letters, digits and hyphens, with a letter first and no hyphen at the end",
+        )
+    ),
+]
+# The version becomes part of the image's tag, where Docker allows nothing else.
+Version = Annotated[
+    str,
+    BeforeValidator(
+        _shaped(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}", "is not a version of letters, digits, dots and hyphens")
+    ),
+]
+# Without a tag it would be another image one day, although nobody changed anything.
+Reference = Annotated[
+    str,
+    BeforeValidator(
+        _shaped(r"[^\s@]+(:[\w][\w.-]*|@sha256:[0-9a-f]{64})", "is not an image with a tag or digest")
+    ),
+]
+Label = Annotated[
+    str,
+    BeforeValidator(
+        _shaped(
+            r"@|[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
+            "is neither @ nor one label of a host name in small letters",
+        )
+    ),
+]
+# These go into the proxy's configuration as they are.
+UrlPath = Annotated[
+    str,
+    BeforeValidator(
+        _shaped(r"/[A-Za-z0-9/._~-]*", "is not a path of letters, digits and / . _ ~ - with a slash first")
+    ),
+]
+Header = Annotated[
+    str,
+    BeforeValidator(_shaped(r"[^\"\\$\n]*", 'has a character that no header value may have here: " \\ $')),
+]
+Size = Annotated[str, BeforeValidator(_shaped(r"[1-9][0-9]*[kmg]", "is not a size: a number with k, m or g"))]
+Folder = Annotated[str, BeforeValidator(_shaped(r"/[A-Za-z0-9/._-]+", "is not an absolute path"))]
+Mode = Annotated[str, BeforeValidator(_shaped(r"0[0-7]{3}", "is not a mode of four octal digits"))]
+Signal = Annotated[str, BeforeValidator(_shaped(r"[A-Z][A-Z0-9]{1,9}", "is not a signal"))]
+Memory = Annotated[str, BeforeValidator(_memory_or_share)]
+User = Annotated[int, Field(ge=1000, le=65533), BeforeValidator(values.number("a user number", 1000, 65533))]
+Pids = Annotated[
+    int, Field(ge=1, le=32768), BeforeValidator(values.number("a number of processes", 1, 32768))
+]
+Length = Annotated[
+    int, Field(ge=12, le=128), BeforeValidator(values.number("a number of characters", 12, 128))
+]
+
+
+class ManifestSection(BaseModel):
+    """A group of keys: unknown ones are refused, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Image(ManifestSection):
+    """Where the image comes from: exactly one of `build`, `same_as` and `pull`."""
+
+    build: Version | None = Field(
+        None,
+        description="Version of what the folder's `image/` builds; the first part of its tag.",
+        examples=["1"],
+    )
+    same_as: Text | None = Field(
+        None, description="Another service, whose image this one runs too.", examples=["postgres-service"]
+    )
+    pull: Reference | None = Field(
+        None,
+        description="Reference with a tag or digest, pulled from a registry.",
+        examples=["registry.example.com/team/app:1.4"],
+    )
+    include: dict[str, Text] = Field(
+        {},
+        description="Folders of the repository that join the build context: name there to path here.",
+        examples=[{"jobs": "scripts/dap/jobs"}],
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Image:
+        if sum(way is not None for way in (self.build, self.same_as, self.pull)) != 1:
+            raise values.refusal(
+                Wording("does not have exactly one of: build, pull, same_as", "write one of them")
+            )
+        return self
+
+
+class Web(ManifestSection):
+    """A page or API under the platform's domain, served by the proxy with TLS."""
+
+    name: Label = Field(
+        description="First label of the host name, `<name>.<domain>`; `@` for the domain itself.",
+        examples=["guestbook"],
+    )
+    port: values.Port = Field(description="Port in the container that answers plain HTTP.", examples=[8000])
+    label: Line = Field(
+        "", description="What the start page calls it; the service's title if empty.", examples=["Console"]
+    )
+    access: Annotated[
+        Literal["login", "own", "open"], BeforeValidator(values.choice("login", "own", "open"))
+    ] = Field(
+        description=(
+            "`login`: the proxy asks for the platform's login and passes the user's name on in"
+            " `X-Forwarded-User`; `own`: the service has a login of its own; `open`: no login."
+        ),
+        examples=["login"],
+    )
+    upload: Size = Field("10m", description="Largest request body.", examples=["5g"])
+    stream: values.Switch = Field(
+        False,
+        description="Bodies pass unbuffered and may take an hour, for large uploads and downloads.",
+        examples=[True],
+    )
+    websocket: values.Switch = Field(
+        False, description="WebSocket connections pass, and may be silent for an hour.", examples=[True]
+    )
+    login_paths: list[UrlPath] = Field(
+        [],
+        description="Paths where logins happen: the proxy slows down guessing there.",
+        examples=[["/login"]],
+    )
+    private_paths: list[UrlPath] = Field(
+        [], description="Paths that the proxy refuses, with all below them.", examples=[["/metrics"]]
+    )
+    csp: Header = Field(
+        "",
+        description="Content-Security-Policy to send, where the service sends none.",
+        examples=["default-src 'self'"],
+    )
+    page: values.Switch = Field(
+        True,
+        description="`false` for an API: the start page shows its address, and no link.",
+        examples=[False],
+    )
+
+
+class Port(ManifestSection):
+    """A TCP port published on the host."""
+
+    name: Identifier = Field(
+        description="Its number on the host is that of this name under `ports` of the configuration, if any.",
+        examples=["postgres"],
+    )
+    container: values.Port | None = Field(
+        None, description="Number in the container; the same as on the host without it.", examples=[5432]
+    )
+
+
+class Data(ManifestSection):
+    """A directory that survives: `<paths.data>/<service>/<name>` on the host."""
+
+    target: Folder = Field(description="Where the container sees it.", examples=["/data"])
+    name: Name = Field("data", description="The directory's name on the host.", examples=["data"])
+    mode: Mode = Field("0700", description="Its mode; it belongs to the service's user.", examples=["0700"])
+
+
+class Database(ManifestSection):
+    """A PostgreSQL database with a role of the same name that owns it."""
+
+    server: Text = Field(
+        description="Service with `provides: postgres` that holds it.", examples=["postgres-service"]
+    )
+    name: Identifier = Field(description="Name of the database and of its role.", examples=["guestbook"])
+
+
+class Bucket(ManifestSection):
+    """An S3 bucket that the service's own key may list, read and write."""
+
+    name: BucketName = Field(description="Name of the bucket.", examples=["guestbook"])
+    versioning: values.Switch = Field(
+        False, description="Whether overwritten and deleted objects are kept as versions.", examples=[True]
+    )
+
+
+class Probe(ManifestSection):
+    """How the start page asks over the platform's network whether the service answers."""
+
+    type: Annotated[
+        Literal["http", "tcp", "postgres"], BeforeValidator(values.choice("http", "tcp", "postgres"))
+    ] = Field(
+        description=(
+            "`http`: a GET has to find a page, a redirect or a login; `tcp`: a connection has to be accepted;"
+            " `postgres`: the server has to answer in its protocol."
+        ),
+        examples=["http"],
+    )
+    port: values.Port = Field(description="Port in the container.", examples=[8000])
+    path: UrlPath = Field("/", description="Path to ask for, with `http`.", examples=["/health"])
+
+
+class Tls(ManifestSection):
+    """A certificate for a service that ends TLS itself, in `/run/tls`."""
+
+    names: Annotated[Literal["own", "all"], BeforeValidator(values.choice("own", "all"))] = Field(
+        description="`own`: `<service>.<domain>`; `all`: the domain and every web name.", examples=["own"]
+    )
+    reload: Signal = Field(
+        "HUP", description="Signal that makes the service read a renewed certificate.", examples=["HUP"]
+    )
+
+
+class Credential(ManifestSection):
+    """A login that `dap credentials` shows."""
+
+    what: Line = Field(description="What it is for.", examples=["pgAdmin"])
+    user: Line = Field(
+        description="User name; `$admin_email` for the configuration's `admin_email`.", examples=["admin"]
+    )
+    secret: Identifier = Field(description="One of the service's `secrets`.", examples=["admin_password"])
+
+
+class Manifest(ManifestSection):
+    """All that the platform needs to know of a service."""
+
+    title: Line = Field(description="What people call it.", examples=["Guestbook"])
+    summary: Line = Field(description="One line on what it is for.", examples=["Remembers who was here"])
+    group: Line = Field("Services", description="Heading on the start page.", examples=["Data"])
+    role: Annotated[Literal["service", "runner"], BeforeValidator(values.choice("service", "runner"))] = (
+        Field(
+            "service",
+            description="Which hosts run it: `service` the service host, `runner` every runner host.",
+            examples=["service"],
+        )
+    )
+    image: Image = Field(
+        description="Where the image comes from: exactly one of `build`, `same_as` and `pull`.",
+        examples=[{"build": "1"}],
+    )
+    user: User = Field(
+        description="Number of the user and group that its processes run as; one that no other image has.",
+        examples=[10900],
+    )
+    memory: Memory = Field(
+        description="Most memory it may use, with unit `m` or `g`, or a share of the host's such as `25%`.",
+        examples=["512m"],
+    )
+    pids: Pids = Field(256, description="Most processes and threads it may have.", examples=[512])
+    needs: list[Text] = Field(
+        [], description="Services that must be healthy before it starts.", examples=[["postgres-service"]]
+    )
+    provides: (
+        Annotated[
+            Literal["postgres", "s3", "proxy", "jobs"],
+            BeforeValidator(values.choice("postgres", "s3", "proxy", "jobs")),
+        ]
+        | None
+    ) = Field(
+        None,
+        description=(
+            "A part that the platform itself uses. `postgres` and `s3`: databases or buckets are made there;"
+            " it needs the secrets `admin_password`, or `root_user` and `root_password`. `proxy`: it serves"
+            " all web names. `jobs`: it runs the provisioning jobs and does not stay up."
+        ),
+        examples=["postgres"],
+    )
+    admin_of: Annotated[Literal["postgres"], BeforeValidator(values.choice("postgres"))] | None = Field(
+        None,
+        description="Its templates get the administrator's login of every service that provides this.",
+        examples=["postgres"],
+    )
+    projects: values.Switch = Field(
+        False, description="Each project gets its own database or bucket here.", examples=[True]
+    )
+    web: list[Web] = Field(
+        [],
+        description="Pages and APIs under the platform's domain, served by the proxy with TLS.",
+        examples=[[{"name": "guestbook", "port": 8000, "access": "login"}]],
+    )
+    ports: list[Port] = Field(
+        [],
+        description="TCP ports published on the host, at `listen_address`.",
+        examples=[[{"name": "postgres", "container": 5432}]],
+    )
+    data: list[Data] = Field(
+        [],
+        description="Directories that survive: `<paths.data>/<service>/<name>` on the host.",
+        examples=[[{"target": "/data"}]],
+    )
+    tls: Tls | None = Field(
+        None,
+        description="A certificate in `/run/tls`, for a service that ends TLS itself.",
+        examples=[{"names": "own"}],
+    )
+    secrets: dict[Identifier, Length] = Field(
+        {},
+        description="Secrets to generate: name to length. Each is a file `/run/secrets/<name>`.",
+        examples=[{"admin_password": 40}],
+    )
+    databases: list[Database] = Field(
+        [],
+        description=(
+            "PostgreSQL databases, each with a role of the same name that owns it. `PGHOST`, `PGDATABASE` and"
+            " `PGUSER` are those of the first, and `PGPASSFILE` has the passwords of all."
+        ),
+        examples=[[{"server": "postgres-service", "name": "guestbook"}]],
+    )
+    buckets: list[Bucket] = Field(
+        [],
+        description=(
+            "S3 buckets that the service's own key may list, read and write; the key is in the file that"
+            " `AWS_SHARED_CREDENTIALS_FILE` names."
+        ),
+        examples=[[{"name": "guestbook"}]],
+    )
+    probe: Probe | None = Field(
+        None,
+        description="How the start page asks over the platform's network whether the service answers.",
+        examples=[{"type": "http", "port": 8000}],
+    )
+    credentials: list[Credential] = Field(
+        [],
+        description="Logins that `dap credentials` shows.",
+        examples=[[{"what": "Guestbook", "user": "admin", "secret": "admin_password"}]],
+    )
+    checks: list[Text] = Field(
+        [], description="Checks of `dap verify` that prove that it works.", examples=[["tracking"]]
+    )
+    exceptions: dict[str, Line] = Field(
+        {},
+        description="What the fragment sets although the platform does: key of the fragment to reason.",
+        examples=[{"ipc": "shares memory between its processes"}],
+    )
+
+
+def section_in(annotation: Any) -> type[ManifestSection] | None:
+    """The group of keys that a field holds, as it is or in a list; None for other fields."""
+    if isinstance(annotation, type) and issubclass(annotation, ManifestSection):
+        return annotation
+    return next(filter(None, map(section_in, get_args(annotation))), None)
+
+
+def section_at(location: Location) -> type[ManifestSection] | None:
+    """The group of keys that stands at a location; None where there is none."""
+    section: type[ManifestSection] | None = Manifest
+    for part in location:
+        if section and isinstance(part, str):
+            field = section.model_fields.get(part)
+            section = section_in(field.annotation) if field else None
+    return section
+
+
+def field_at(location: Location) -> FieldInfo | None:
+    """The field at a location; None for unknown keys and for items of lists and mappings."""
+    section = section_at(location[:-1]) if location else None
+    return section.model_fields.get(str(location[-1])) if section else None

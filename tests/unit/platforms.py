@@ -1,0 +1,58 @@
+"""Platforms made up in memory, for tests of what is derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dap.config import Host, Inventory
+from dap.manifest import Manifest, Service
+from dap.schema import Platform
+from dap.site import Site
+
+LOCAL = Host("alpha", frozenset({"service_host"}), {"ansible_connection": "local"})
+
+
+def service_of(name: str, folder: Path = Path("services"), /, **keys: Any) -> Service:
+    """A service with the least manifest, and what is said besides."""
+    least = {
+        "title": name.title(),
+        "summary": "Does something",
+        "image": {"build": "1"},
+        "user": 10900,
+        "memory": "64m",
+    }
+    return Service(name, folder / name, Manifest.model_validate(least | keys))
+
+
+def site_of(*services: Service, hosts: tuple[Host, ...] = (LOCAL,), **settings: Any) -> Site:
+    """A platform ``team`` below dap.example.com with these services and settings."""
+    platform = Platform.model_validate({"domain": "dap.example.com"} | settings)
+    folder = Path("inventories/team")
+    inventory = Inventory(
+        "team", folder, folder / "group_vars/all/platform.yml", folder / "hosts.yml", platform, hosts
+    )
+    return Site(inventory, {service.name: service for service in services})
+
+
+def host_with(**variables: Any) -> Host:
+    """A service host ``alpha`` with these Ansible variables."""
+    return Host("alpha", frozenset({"service_host"}), variables)
+
+
+def executable(path: Path, script: str) -> Path:
+    """A program that the test makes up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script, encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def tree_of(folder: Path, files: Mapping[str, str]) -> Path:
+    """A folder with these files."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    return folder

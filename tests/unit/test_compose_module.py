@@ -1,0 +1,447 @@
+"""Starting, provisioning and removing a Compose project, with output recorded from Compose 2.26."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.plugins import FakeDocker, load, run_module
+
+RECORDED = Path(__file__).parent / "recorded"
+HEALTHY = (RECORDED / "inspect-healthy.json").read_text(encoding="utf-8")
+UNHEALTHY = (RECORDED / "inspect-unhealthy.json").read_text(encoding="utf-8")
+BY_SERVICE = {item["Config"]["Labels"]["com.docker.compose.service"]: item for item in json.loads(HEALTHY)}
+IDENTIFIERS = "".join(f"{item['Id']}\n" for item in BY_SERVICE.values())
+HASH = {name: item["Config"]["Labels"]["com.docker.compose.config-hash"] for name, item in BY_SERVICE.items()}
+HASHES = "".join(f"{name} {value}\n" for name, value in HASH.items())
+ONLY_DB = json.dumps([BY_SERVICE["db"]])
+RELOAD = [{"service": "web", "signal": "HUP", "paths": ["web/tls/", "web/sites.conf"]}]
+
+engine = load("ansible.module_utils.dap_docker")
+project_module = load("ansible.module_utils.dap_project")
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    """A Docker whose project runs, all of it healthy."""
+    fake = FakeDocker(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{fake.folder}:{os.environ['PATH']}")
+    fake.answer("ps *", IDENTIFIERS)
+    fake.answer("inspect *", HEALTHY)
+    fake.answer("compose * up *")
+    fake.answer("compose * config *", HASHES)
+    fake.answer("kill *")
+    return fake
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    (folder / "compose.yaml").touch()
+    return folder
+
+
+def compose(root: Path, **parameters: Any) -> dict[str, Any]:
+    return run_module("dap_compose", project_directory=str(root), project="dap", **parameters)
+
+
+def changed_recording(service: str, **values: str) -> str:
+    """The recording of a healthy project in which one container has another identity, start or state."""
+    item = json.loads(json.dumps(BY_SERVICE[service]))
+    item["Id"] = values.get("identifier", item["Id"])
+    item["State"]["StartedAt"] = values.get("started", item["State"]["StartedAt"])
+    item["State"]["Status"] = values.get("status", item["State"]["Status"])
+    return json.dumps([*(other for name, other in BY_SERVICE.items() if name != service), item])
+
+
+def after_up(docker: FakeDocker, recording: str) -> None:
+    """Let ``up`` turn the project into what a recording shows."""
+    (docker.folder / "after").write_text(recording, encoding="utf-8")
+    docker.answer("inspect *", then=f"cat {docker.folder}/now")
+    (docker.folder / "now").write_text(HEALTHY, encoding="utf-8")
+    docker.answer("compose * up *", then=f"cp {docker.folder}/after {docker.folder}/now")
+
+
+def test_nothing_changed_when_the_containers_are_the_same_before_and_after(
+    docker: FakeDocker, root: Path
+) -> None:
+    result = compose(root)
+
+    assert not result["changed"] and result["changed_items"] == []
+    assert docker.calls_of("up") == [
+        f"compose --project-directory {root} -p dap up --detach --wait --wait-timeout 300 "
+        "--no-build --pull never --quiet-pull --remove-orphans"
+    ]
+    assert not docker.calls_of("kill")
+
+
+def test_only_the_named_services_are_started_and_orphans_stay_then(docker: FakeDocker, root: Path) -> None:
+    compose(root, services=["db"])
+
+    (call,) = docker.calls_of("up")
+    assert call.endswith(" --quiet-pull db")
+
+
+@pytest.mark.parametrize(
+    ("recording", "expected"),
+    [
+        (changed_recording("web", identifier="f" * 64), {"recreated": ["web"]}),
+        (changed_recording("db", started="2026-12-01T00:00:00Z"), {"restarted": ["db"]}),
+        (ONLY_DB, {"removed": ["web"]}),
+    ],
+)
+def test_what_happened_to_containers_is_told(
+    docker: FakeDocker, root: Path, recording: str, expected: dict[str, list[str]]
+) -> None:
+    after_up(docker, recording)
+
+    result = compose(root)
+
+    lists = {name: result[name] for name in ("created", "recreated", "restarted", "removed") if result[name]}
+    assert result["changed"] and lists == expected
+
+
+def test_new_services_are_told_and_job_containers_do_not_count() -> None:
+    containers = engine.parse_containers(HEALTHY)
+    job = replace(containers[0], identifier="job", service="toolbox", number="", one_off=True)
+
+    difference = project_module.compare([], [*containers, job])
+
+    assert difference.result() == {
+        "changed": True,
+        "created": ["db", "web"],
+        "recreated": [],
+        "restarted": [],
+        "removed": [],
+    }
+
+
+def test_a_service_is_signalled_when_its_files_changed_and_then_no_more(
+    docker: FakeDocker, root: Path
+) -> None:
+    (root / ".pending.json").write_text('["web/tls/tls.crt"]', encoding="utf-8")
+
+    first, second = compose(root, reload=RELOAD), compose(root, reload=RELOAD)
+
+    assert docker.calls_of("kill") == [f"kill --signal HUP {BY_SERVICE['web']['Id']}"]
+    assert first["changed"] and first["reloaded"] == ["web"]
+    assert not second["changed"]
+
+
+def test_signals_wait_until_all_services_are_started(docker: FakeDocker, root: Path) -> None:
+    (root / ".pending.json").write_text('["web/tls/tls.crt"]', encoding="utf-8")
+
+    assert compose(root, reload=RELOAD, services=["db"])["reloaded"] == []
+    assert compose(root, reload=RELOAD)["reloaded"] == ["web"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "signalled"),
+    [
+        (["web/tls/tls.key"], True),
+        (["web/sites.conf"], True),
+        (["web/sites.conf.d"], False),
+        (["web/tlsx"], False),
+        (["db/tls/tls.key"], False),
+        ([], False),
+    ],
+)
+def test_a_path_means_a_file_and_with_a_slash_all_below_it(changed: list[str], signalled: bool) -> None:
+    expected = [("web", "HUP")] if signalled else []
+
+    assert project_module.to_signal(RELOAD, changed, set()) == expected
+    assert project_module.to_signal(RELOAD, changed, {"web"}) == []
+
+
+def test_a_service_that_is_gone_is_not_signalled(docker: FakeDocker, root: Path) -> None:
+    docker.answer("inspect *", ONLY_DB)
+
+    assert compose(root, reload=RELOAD, changed_paths=["web/tls/a"])["reloaded"] == []
+
+
+def test_a_refused_signal_fails_and_is_sent_again_by_the_next_deploy(docker: FakeDocker, root: Path) -> None:
+    (root / ".pending.json").write_text('["web/tls/tls.crt"]', encoding="utf-8")
+    docker.answer("kill *", error="Error: no such process", status=1)
+
+    assert compose(root, reload=RELOAD)["msg"] == "web did not take signal HUP: Error: no such process"
+    assert (root / ".pending.json").exists()
+
+
+def test_a_failure_names_each_bad_service_with_its_health_check_and_log(
+    docker: FakeDocker, root: Path
+) -> None:
+    said = " Container dap-db  Waiting\ncontainer dap-db is unhealthy\n"
+    docker.answer("compose * up *", error=said, status=1)
+    docker.answer("inspect *", UNHEALTHY)
+    docker.answer("logs --tail 15 *", "starting\n", error="disk full\n")
+    (root / ".pending.json").write_text('["web/tls/tls.crt"]', encoding="utf-8")
+
+    result = compose(root)
+
+    assert result["failed"]
+    assert result["msg"].splitlines() == [
+        "1 of 2 services is not well:",
+        "  db: running, but unhealthy",
+        "    health check: no space left on device",
+        "    | starting",
+        "    | disk full",
+        f"  log: {root}/log/up.log",
+    ]
+    assert (root / "log/up.log").read_text(encoding="utf-8") == said
+    assert (root / ".pending.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"status": "created"}, "not started; it waits for db"),
+        ({"status": "created", "waits_for": ()}, "not started"),
+        ({"status": "exited", "exit_code": 3}, "ended with exit status 3"),
+        ({"status": "restarting", "exit_code": 1}, "starts again and again; last exit status 1"),
+        ({"health": "starting"}, "running, starting"),
+        ({"health": "unhealthy"}, "running, but unhealthy"),
+        ({"status": "paused"}, "paused"),
+    ],
+)
+def test_each_state_is_said_in_words(values: dict[str, Any], said: str) -> None:
+    web = next(item for item in engine.parse_containers(HEALTHY) if item.service == "web")
+
+    assert project_module.state_of(replace(web, **values)) == said
+
+
+def test_the_cause_comes_before_those_that_wait_for_it() -> None:
+    db, web = engine.parse_containers(UNHEALTHY)
+    waiting = replace(web, name="a", service="a", status="created", health_output="")
+
+    lines = project_module.describe_failure([waiting, db], {}, []).splitlines()
+
+    assert lines[0] == "2 of 2 services are not well:"
+    assert [line for line in lines if line.startswith("  ") and line[2] != " "] == [
+        "  db: running, but unhealthy",
+        "  a: not started; it waits for db",
+    ]
+
+
+def test_when_all_containers_are_well_the_words_of_compose_are_the_reason(
+    docker: FakeDocker, root: Path
+) -> None:
+    error = "Error response from daemon: No such image: dap/alpha:9"
+    docker.answer("compose * up *", error=f" Container dap-web  Recreate\n{error}\n", status=1)
+
+    assert compose(root)["msg"] == f"docker compose: {error}\n  log: {root}/log/up.log"
+
+
+def test_waiting_has_a_limit_although_compose_has_none(
+    docker: FakeDocker, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load("modules.dap_compose"), "POLL_SECONDS", 0.1)
+    process = docker.folder / "process"
+    docker.answer("compose * up *", then=f"echo $$ > {process}; sleep 60")
+    docker.answer("inspect *", UNHEALTHY)
+    docker.answer("logs *")
+    started = time.monotonic()
+
+    result = compose(root, wait_seconds=1)
+
+    assert result["msg"].startswith("1 of 2 services is not well:")
+    assert time.monotonic() - started < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(process.read_text(encoding="utf-8")), signal.SIGCONT)
+
+
+def test_what_it_waits_for_can_be_read_while_it_waits(
+    docker: FakeDocker, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load("modules.dap_compose"), "POLL_SECONDS", 0.1)
+    progress, seen = root / "log/progress", docker.folder / "seen"
+    until_seen = f"for i in $(seq 100); do cp {progress} {seen} 2>/dev/null && break; sleep 0.1; done"
+    docker.answer("compose * up *", then=until_seen)
+    docker.answer("inspect *", UNHEALTHY)
+
+    compose(root)
+
+    assert seen.read_text(encoding="utf-8").strip().endswith("waiting for db")
+    assert not progress.exists()
+
+
+def test_check_mode_finds_no_change_where_there_is_none(docker: FakeDocker, root: Path) -> None:
+    result = compose(root, check=True)
+
+    assert not result["changed"] and result["changed_items"] == []
+    assert not docker.calls_of("up")
+
+
+def test_check_mode_tells_what_up_would_do(docker: FakeDocker, root: Path) -> None:
+    docker.answer("inspect *", changed_recording("db", status="exited"))
+    docker.answer("compose * config *", f"db {HASH['db']}\nweb {'0' * 64}\nnew {'1' * 64}\n")
+
+    result = compose(root, check=True)
+
+    assert (result["created"], result["recreated"], result["restarted"]) == (["new"], ["web"], ["db"])
+    docker.answer("compose * config *", f"db {HASH['db']}\n")
+    assert compose(root, check=True)["removed"] == ["web"]
+
+
+def test_check_mode_believes_the_files_that_would_change(docker: FakeDocker, root: Path) -> None:
+    result = compose(root, check=True, changed_paths=["web/tls/tls.crt"], reload=RELOAD)
+    assert result["changed"] and result["reloaded"] == ["web"]
+
+    (root / "compose.yaml").unlink()
+    assert compose(root, check=True, changed_paths=["compose.yaml"])["changed"]
+
+
+def test_check_mode_names_a_broken_compose_file(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * config *", error="yaml: line 3: did not find expected key\n", status=15)
+
+    assert compose(root, check=True)["msg"] == "docker compose: yaml: line 3: did not find expected key"
+
+
+def job(root: Path, **parameters: Any) -> dict[str, Any]:
+    return compose(root, state="run", arguments=["toolbox", "provision"], **parameters)
+
+
+def test_a_job_tells_what_it_changed(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * run *", 'working\n{"changed": ["bucket mlflow"], "ok": 7}\n', error="words\n")
+
+    result = job(root)
+
+    assert (result["changed"], result["changes"], result["ok"]) == (True, ["bucket mlflow"], 7)
+    assert docker.calls_of("run") == [
+        f"compose --project-directory {root} -p dap run --rm --no-deps -T toolbox provision"
+    ]
+
+
+def test_a_job_that_changed_nothing_is_no_change(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * run *", '{"changed": [], "ok": 8}')
+
+    assert not job(root)["changed"]
+
+
+def test_a_job_in_check_mode_only_checks(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * run *", '{"changed": ["role dap"], "ok": 7}')
+
+    assert job(root, check=True)["changed"]
+    assert docker.calls_of("run")[0].endswith(" toolbox provision --check")
+
+
+@pytest.mark.parametrize("case", ["services would change", "files would change", "nothing runs"])
+def test_a_job_in_check_mode_does_not_ask_services_that_a_deploy_changes_first(
+    docker: FakeDocker, root: Path, case: str
+) -> None:
+    if case == "files would change":
+        (root / ".pending.json").write_text('["compose.yaml"]', encoding="utf-8")
+    if case == "nothing runs":
+        docker.answer("ps *", "")
+
+    assert job(root, check=True, services_changed=case == "services would change")["changed"]
+    assert not docker.calls_of("run")
+
+
+def test_a_failed_job_shows_its_last_words(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * run *", error=" Container x  Created\nconnection refused\n", status=4)
+
+    assert job(root)["msg"] == "toolbox ended with status 4:\n  connection refused"
+
+
+@pytest.mark.parametrize("output", ["", "done\n", "[]\n", '{"changed": 3, "ok": 1}\n', '{"changed": []}\n'])
+def test_a_job_without_a_summary_fails(docker: FakeDocker, root: Path, output: str) -> None:
+    docker.answer("compose * run *", output)
+
+    said = output.strip() or "nothing"
+    assert job(root)["msg"] == f"toolbox should end with a summary in JSON, but wrote: {said}"
+
+
+def test_a_job_left_over_from_a_killed_deploy_is_removed_first(docker: FakeDocker, root: Path) -> None:
+    left = {**BY_SERVICE["db"], "Id": "left", "Name": "/dap-toolbox-run-1", "Config": {"Labels": {}}}
+    left["Config"]["Labels"] = {"com.docker.compose.oneoff": "True", "com.docker.compose.service": "toolbox"}
+    docker.answer("inspect *", json.dumps([*BY_SERVICE.values(), left]))
+    docker.answer("rm *")
+    docker.answer("compose * run *", '{"changed": [], "ok": 0}')
+
+    job(root)
+
+    verbs = [call for call in docker.calls if call.startswith("rm ") or " run " in call]
+    assert verbs[0] == "rm --force left" and " run " in verbs[1]
+
+
+def remove(root: Path, **parameters: Any) -> dict[str, Any]:
+    return compose(root, state="absent", **parameters)
+
+
+def test_removal_goes_by_labels_so_that_it_needs_no_files(docker: FakeDocker, tmp_path: Path) -> None:
+    docker.answer("network ls *", "abc\n")
+    docker.answer("compose * down *", then=f"touch {docker.folder}/down")
+    docker.answer("ps *", then=f"test -e {docker.folder}/down || printf '{IDENTIFIERS.splitlines()[0]}\\n'")
+    docker.answer("network rm *")
+
+    result = remove(tmp_path / "gone")
+
+    assert result["changed"] and result["removed"] == ["db", "web"]
+    assert docker.calls_of("down") == ["compose --project-directory / -p dap down --remove-orphans"]
+    assert docker.calls_of("network", "rm") == ["network rm abc"]
+
+
+def test_removal_takes_what_compose_leaves(docker: FakeDocker, root: Path) -> None:
+    docker.answer("network ls *")
+    docker.answer("compose * down *", error="it stumbled\n", status=1)
+    docker.answer("rm *")
+
+    remove(root)
+
+    assert docker.calls_of("rm", *IDENTIFIERS.split())
+
+
+def test_removal_changes_nothing_where_nothing_is(docker: FakeDocker, root: Path) -> None:
+    docker.answer("ps *")
+    docker.answer("network ls *")
+
+    assert not remove(root)["changed"]
+    assert not docker.calls_of("down")
+
+
+def test_removal_in_check_mode_only_tells(docker: FakeDocker, root: Path) -> None:
+    docker.answer("network ls *", "abc\n")
+
+    assert remove(root, check=True)["changed"]
+    assert not docker.calls_of("down")
+
+
+def test_removal_works_without_an_engine_and_warns_when_it_only_sleeps(
+    docker: FakeDocker, root: Path
+) -> None:
+    error = (
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+    )
+    docker.answer("ps *", error=error, status=1)
+
+    result = remove(root)
+
+    assert not result["changed"]
+    assert "containers of dap would be back when it starts" in str(result["warnings"])
+
+
+def test_removal_fails_when_the_engine_refuses(docker: FakeDocker, root: Path) -> None:
+    docker.answer("ps *", error="permission denied while trying to connect\n", status=1)
+
+    assert "permission denied" in remove(root)["msg"]
+    assert "permission denied" in compose(root, check=True)["msg"]
+
+
+def test_without_docker_there_is_nothing_to_remove_all_to_start_and_an_error_to_report(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load("modules.dap_compose"), "search_path", lambda: str(tmp_path))
+    monkeypatch.setattr(engine, "search_path", lambda: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert not remove(root)["changed"] and "warnings" not in remove(root)
+    assert compose(root, check=True)["changed"]
+    assert compose(root)["msg"] == "Docker is not installed"
