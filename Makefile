@@ -30,14 +30,13 @@ destroy: run-env ## Remove containers and rendered files; data and secrets stay
 
 ##@ Develop
 .PHONY: test
-test: dev-env ## Everything: linters, unit tests, real deployments on this machine
-	$(BIN)/python -m tests.lint
-	$(BIN)/pytest tests
+test: check ## All of it: the checks, then real deployments on this machine
+	$(BIN)/pytest tests/integration
 
 .PHONY: check
-check: dev-env ## Linters, types, schemas, rendered files, unit tests
+check: dev-env ## Linters, types, schemas, rendered files, unit tests (under a minute)
 	$(BIN)/python -m tests.lint
-	$(BIN)/pytest tests/unit tests/render
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --quiet tests/unit tests/render
 
 .PHONY: format
 format: dev-env ## Format the Python code

@@ -12,15 +12,10 @@ from typing import Any
 from dap.errors import DapError
 from dap.facts import HostFacts
 from dap.manifest import Service
+from dap.manifest_schema import GUARDED
 from dap.site import Site
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-
-# Keys that only the platform sets; a fragment may set them when the manifest gives a reason.
-GUARDED = (
-    *("user", "read_only", "cap_drop", "cap_add", "security_opt", "privileged", "pids_limit", "mem_limit"),
-    *("memswap_limit", "logging", "restart", "network_mode", "pid", "ipc", "devices", "ports"),
-)
 
 
 @dataclass(frozen=True)

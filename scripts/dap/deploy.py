@@ -25,6 +25,7 @@ from dap.progress import Progress
 from dap.render import HostTree, Renderer
 from dap.secrets import SecretStore, ownership_conflict, store_lock
 from dap.site import Site
+from dap.verify import refuse_unknown_checks
 
 _KEEP_LOGS = 30
 
@@ -161,6 +162,7 @@ class Deployment:
         facts, warnings = judge(self._facts())
         self.outcome.warnings += warnings
         self._own_data(store, facts)
+        refuse_unknown_checks(self.site.services.values())
         return facts
 
     def _facts(self) -> hosts.Run:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dap.config import Inventory
 from dap.errors import DapError
@@ -122,8 +122,14 @@ def _follow(
     return process.returncode
 
 
-def _drain(events: Any, run: Run, on_event: Callable[[Event], None]) -> None:
-    while line := events.readline():
+def _drain(events: TextIO, run: Run, on_event: Callable[[Event], None]) -> None:
+    while True:
+        position = events.tell()
+        line = events.readline()
+        if not line.endswith("\n"):
+            # The end, or a line that is still being written.
+            events.seek(position)
+            return
         event = json.loads(line)
         _note(event, run)
         on_event(event)

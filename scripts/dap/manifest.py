@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from dap import layout, wording
 from dap.errors import ConfigurationError, Finding
 from dap.manifest_schema import (
+    GUARDED,
     NAME_PATTERN,
     NAME_RULE,
     Manifest,
@@ -243,6 +244,11 @@ def _missing_parts(service: Service) -> Iterator[Fault]:
                 f"write container: {wording.EXAMPLE}",
             )
             yield Fault(("ports", index, "container"), text)
+    for key in manifest.exceptions:
+        if key not in GUARDED:
+            guess = wording.closest(key, GUARDED)
+            suggestion = f"did you mean {guess}?" if guess else f"there are: {', '.join(GUARDED)}"
+            yield Fault(("exceptions", key), Wording("is not a rule of the platform", suggestion))
     for name, path in manifest.image.include.items():
         if not (layout.ROOT / path).is_dir():
             yield Fault(

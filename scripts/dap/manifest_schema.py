@@ -102,6 +102,13 @@ Length = Annotated[
 ]
 
 
+# Keys of a container that only the platform sets; a fragment may set them when the manifest gives a reason.
+GUARDED = (
+    *("user", "read_only", "cap_drop", "cap_add", "security_opt", "privileged", "pids_limit", "mem_limit"),
+    *("memswap_limit", "logging", "restart", "network_mode", "pid", "ipc", "devices", "ports"),
+)
+
+
 class ManifestSection(BaseModel):
     """A group of keys: unknown ones are refused, and nothing changes once it is read."""
 

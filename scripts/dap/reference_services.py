@@ -15,7 +15,7 @@ from dap.facts import HostFacts
 from dap.hostsfile import SERVICE_HOST
 from dap.layout import compose_dir
 from dap.manifest import Service, Web, find_folders, load_services
-from dap.manifest_schema import Manifest, ManifestSection, section_in
+from dap.manifest_schema import GUARDED, Manifest, ManifestSection, section_in
 from dap.reference_cli import paragraph, table
 from dap.schema import Platform, Ports
 from dap.site import Site
@@ -219,7 +219,7 @@ def _fragment_text() -> str:
     )
     completed = container.complete(yaml.safe_load(_SAMPLE_FRAGMENT), rules)
     composed = yaml.safe_dump(completed, sort_keys=False, width=100)
-    guarded = ", ".join(f"`{key}`" for key in container.GUARDED)
+    guarded = ", ".join(f"`{key}`" for key in GUARDED)
     refused = (
         "What the platform sets for the sake of security and order is refused in a fragment, unless the"
         f" manifest gives the reason under `exceptions`, for each key: {guarded}."

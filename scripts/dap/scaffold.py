@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from dap.config import load_inventory
-from dap.errors import ConfigurationError, RefusedError
+from dap.errors import RefusedError
 from dap.layout import compose_dir, inventories_dir, inventory_dir, shown
 from dap.manifest import find_folders
 from dap.reference import commented_example
@@ -20,6 +21,10 @@ service_host:
   hosts:
     {service_host}:{local}
 {runner_hosts}"""
+
+
+# What YAML reads as text without quotes.
+_PLAIN = re.compile(r"[A-Za-z]([\w.:/-]*\w)?")
 
 
 def create_inventory(name: str, domain: str, service_host: str, runner_hosts: Sequence[str]) -> str:
@@ -40,8 +45,8 @@ def create_inventory(name: str, domain: str, service_host: str, runner_hosts: Se
     try:
         _write(folder, domain, service_host, runner_hosts)
         load_inventory(name, find_folders([compose_dir()]))
-    except ConfigurationError:
-        shutil.rmtree(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     return shown(folder)
 
@@ -63,7 +68,8 @@ def _write(folder: Path, domain: str, service_host: str, runner_hosts: Sequence[
 
 def _settings(domain: str) -> str:
     """The example's settings with another domain."""
-    return re.sub(r"(?m)^domain: .*$", f"domain: {domain}", commented_example())
+    written = domain if _PLAIN.fullmatch(domain) else json.dumps(domain)
+    return re.sub(r"(?m)^domain: .*$", lambda _: f"domain: {written}", commented_example())
 
 
 def _group(name: str, hosts: Sequence[str]) -> str:

@@ -171,6 +171,8 @@ def _needed_by(service: Service, services: Mapping[str, Service]) -> set[str]:
     """The services without which ``service`` cannot run."""
     manifest = service.manifest
     needed = {*manifest.needs, *(database.server for database in manifest.databases)}
+    if manifest.image.same_as:
+        needed.add(manifest.image.same_as)
     if manifest.buckets:
         needed |= {name for name, other in services.items() if other.manifest.provides == "s3"}
     return needed

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dap.container import GUARDED
 from dap.facts import HostFacts
+from dap.manifest_schema import GUARDED
 from tests.rendering import Rendered
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import ansible.module_utils
+from ansible.module_utils import _internal
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
@@ -32,6 +33,8 @@ def run_module(name: str, /, *, check: bool = False, diff: bool = False, **param
     with (
         # On a host each module has a process of its own, and with it its own warnings.
         patch.dict(warnings._global_warnings, clear=True),
+        # Other tests load Ansible's controller into this process, and warnings would go to its display then.
+        patch.object(_internal, "is_controller", False),
         patch_module_args({**parameters, **settings}),
         contextlib.redirect_stdout(output),
         contextlib.suppress(SystemExit),

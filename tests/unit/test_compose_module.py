@@ -84,10 +84,28 @@ def test_nothing_changed_when_the_containers_are_the_same_before_and_after(
 
 
 def test_only_the_named_services_are_started_and_orphans_stay_then(docker: FakeDocker, root: Path) -> None:
+    (root / ".pending.json").write_text('["db/compose.yaml"]', encoding="utf-8")
+
     compose(root, services=["db"])
 
     (call,) = docker.calls_of("up")
     assert call.endswith(" --quiet-pull db")
+    assert (root / ".pending.json").exists(), "what is due at the end of the deploy is still to come"
+
+
+def test_named_services_that_run_well_are_left_alone(docker: FakeDocker, root: Path) -> None:
+    result = compose(root, services=["db"])
+
+    assert not result["changed"]
+    assert not docker.calls_of("up")
+
+
+def test_named_service_that_is_not_well_is_started(docker: FakeDocker, root: Path) -> None:
+    docker.answer("inspect *", changed_recording("db", status="exited"))
+
+    compose(root, services=["db"])
+
+    assert len(docker.calls_of("up")) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from dap.container import GUARDED, Rules, complete, memory_bytes
+from dap.container import Rules, complete, memory_bytes
 from dap.errors import DapError
 from dap.facts import HostFacts
 from dap.manifest import Service
+from dap.manifest_schema import GUARDED
 from dap.site import Site
 from tests.unit.platforms import service_of, site_of
 

@@ -8,12 +8,11 @@ import click
 import pytest
 
 from dap.cli import main
-from dap.container import GUARDED
 from dap.credentials import Credentials
 from dap.facts import HostFacts
 from dap.layout import compose_dir
 from dap.manifest import find_folders, load_services
-from dap.manifest_schema import Manifest, ManifestSection, section_in
+from dap.manifest_schema import GUARDED, Manifest, ManifestSection, section_in
 from dap.reference_cli import cli_page, table
 from dap.reference_services import CHECK_MODULES, manifest_page, services_page
 from dap.render import Renderer

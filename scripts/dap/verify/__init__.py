@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dap.credentials import Credentials
-from dap.errors import DapError
-from dap.manifest import Service
+from dap.errors import RefusedError
+from dap.layout import shown
+from dap.manifest import MANIFEST, Service
 from dap.site import Site
 
 if TYPE_CHECKING:
@@ -94,20 +95,30 @@ def load_checks() -> None:
     from dap.verify import data, tracking, web  # noqa: F401  they register their checks
 
 
+def refuse_unknown_checks(services: Iterable[Service]) -> None:
+    """Find misspelt names of checks before a deploy instead of after it.
+
+    Raises:
+        RefusedError: a manifest names a check that does not exist.
+    """
+    load_checks()
+    for service in services:
+        for name in service.manifest.checks:
+            if name not in CHECKS:
+                raise RefusedError(
+                    f"{shown(service.folder / MANIFEST)}: checks: {name!r} is not a check",
+                    f"write one of: {', '.join(sorted(CHECKS))}",
+                )
+
+
 def verify(place: Place, services: Sequence[Service]) -> list[Result]:
     """Run the checks of all ``services``, side by side; results in the order of the services.
 
     Raises:
-        DapError: a manifest names a check that does not exist.
+        RefusedError: a manifest names a check that does not exist.
     """
-    load_checks()
+    refuse_unknown_checks(services)
     wanted = [(service, name) for service in services for name in service.manifest.checks]
-    for service, name in wanted:
-        if name not in CHECKS:
-            raise DapError(
-                f"{service.folder}/service.yml: checks: {name!r} is not a check",
-                f"there are: {', '.join(sorted(CHECKS))}",
-            )
     with ThreadPoolExecutor(max_workers=8) as pool:
         return [
             result for results in pool.map(lambda entry: _run(place, *entry), wanted) for result in results
