@@ -6,12 +6,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from dap import images, tls
 from dap.credentials import Credentials
 from dap.facts import HostFacts
 from dap.render import HostTree, Renderer
 from dap.secrets import SecretStore
+from dap.services import images
 from dap.site import Site, load_site
+from dap.trust import tls
 
 
 @dataclass(frozen=True)

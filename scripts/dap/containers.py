@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from dap.config import Host
+from dap.configuration.inventory import Host
 from dap.errors import DapError
 from dap.site import Site
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import bcrypt
 
 from dap.errors import RefusedError
-from dap.manifest import Service
 from dap.secrets import Secret, SecretStore
+from dap.services.manifest import Service
 from dap.site import ProjectNames, Site
 
 

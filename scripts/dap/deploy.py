@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dap import hosts, images, tls
-from dap.config import Host, Inventory
+from dap import hosts
+from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
 from dap.errors import RefusedError
 from dap.facts import HostFacts
@@ -24,7 +24,9 @@ from dap.preflight import facts_of, judge, wanted
 from dap.progress import Progress
 from dap.render import HostTree, Renderer
 from dap.secrets import SecretStore, ownership_conflict, store_lock
+from dap.services import images
 from dap.site import Site
+from dap.trust import tls
 from dap.verify import refuse_unknown_checks
 
 _KEEP_LOGS = 30

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from dap.config import Inventory
+from dap.configuration.inventory import Inventory
 from dap.errors import DapError
 from dap.layout import ansible_dir
 

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from dap import __version__
-from dap.manifest import Service
+from dap.services.manifest import Service
 from dap.site import Site
 
 _LOGINS = {"login": "Platform login", "own": "Own login", "open": ""}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dap.credentials import BucketKey, Credentials, DatabaseLogin
-from dap.manifest import Service
+from dap.services.manifest import Service
 from dap.site import Site
 
 

@@ -1,7 +1,7 @@
 """Renders what a host gets: Compose files, configuration, secret files, certificates, data directories.
 
 The result is data (`HostTree`); nothing is written here. The rules that every container keeps are in
-`dap.container`.
+`dap.services.container`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from dap import container
 from dap.credentials import Credentials, stable_bcrypt
 from dap.errors import DapError
 from dap.facts import HostFacts
-from dap.manifest import Service
 from dap.portal import portal_context
 from dap.provisioning import desired_state
+from dap.services import container
+from dap.services.manifest import Service
 from dap.site import Site
-from dap.tls import Tls
+from dap.trust.tls import Tls
 
 
 @dataclass(frozen=True)

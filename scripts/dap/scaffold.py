@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from dap.config import load_inventory
+from dap.configuration.inventory import load_inventory
 from dap.errors import RefusedError
 from dap.layout import compose_dir, inventories_dir, inventory_dir, shown
-from dap.manifest import find_folders
 from dap.reference import commented_example
+from dap.services.manifest import find_folders
 
 _HOSTS = """\
 # Which machines there are. Anything that Ansible's YAML inventory knows may stand here, for example

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dap.config import Host, Inventory, load_inventory
+from dap.configuration.inventory import Host, Inventory, load_inventory
+from dap.configuration.schema import Platform
 from dap.errors import ConfigurationError, DapError, Finding
 from dap.layout import compose_dir, inventory_dir, shown
-from dap.manifest import Port, Service, Web, find_folders, load_services
-from dap.schema import Platform
+from dap.services.manifest import Port, Service, Web, find_folders, load_services
 
 
 @dataclass(frozen=True)

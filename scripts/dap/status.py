@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from dap import tls
 from dap.containers import Container, argv_on, list_containers
 from dap.credentials import Credentials
 from dap.errors import RefusedError
@@ -15,6 +14,7 @@ from dap.layout import secrets_dir
 from dap.portal import colon_fingerprint
 from dap.secrets import SecretStore
 from dap.site import Site
+from dap.trust import tls
 from dap.verify import Place, Result
 
 

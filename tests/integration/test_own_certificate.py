@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import yaml
 
-from dap.certificates import ensure_ca, ensure_leaf
+from dap.trust.certificates import ensure_ca, ensure_leaf
 from tests.integration.platform import DeployedPlatform
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dap.deploy import Deployment
-from dap.images import resolve
 from dap.progress import Progress
+from dap.services.images import resolve
 from dap.site import load_site
 from tests.rendering import Rendered, render
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from dap.facts import HostFacts
-from dap.manifest_schema import GUARDED
+from dap.services.manifest_schema import GUARDED
 from tests.rendering import Rendered
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dap.config import Inventory, load_inventory
+from dap.configuration.inventory import Inventory, load_inventory
 
 SERVICES = ("mlflow", "minio", "nginx-proxy", "pgadmin", "portal", "postgres-data", "postgres-service")
 PLATFORM_FILE = "inventories/site/group_vars/all/platform.yml"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dap.config import Host, Inventory
-from dap.manifest import Manifest, Service
-from dap.schema import Platform
+from dap.configuration.inventory import Host, Inventory
+from dap.configuration.schema import Platform
+from dap.services.manifest import Manifest, Service
 from dap.site import Site
 
 LOCAL = Host("alpha", frozenset({"service_host"}), {"ansible_connection": "local"})

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dap import pem
-from dap.certificate_files import check_files, covers
 from dap.errors import ConfigurationError
+from dap.trust import pem
+from dap.trust.certificate_files import check_files, covers
 
 NOW = datetime(2030, 5, 1, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

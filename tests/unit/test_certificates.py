@@ -17,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from dap import pem
-from dap.certificates import Authority, Leaf, describe, ensure_ca, ensure_leaf
 from dap.errors import DapError, RefusedError
+from dap.trust import pem
+from dap.trust.certificates import Authority, Leaf, describe, ensure_ca, ensure_leaf
 
 NOW = datetime(2030, 5, 1, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -119,7 +119,8 @@ def test_a_ca_that_was_killed_while_it_was_made_is_made_anew(folder: Path) -> No
     program = """
 import os, signal, sys
 from pathlib import Path
-from dap import certificates, files
+from dap import files
+from dap.trust import certificates
 write = files.write_atomic
 def kill_at_the_certificate(path, content, mode):
     if path.suffix == ".crt":

@@ -17,8 +17,8 @@ from dap import __version__, hosts
 from dap.cli import main
 from dap.credentials import Credentials
 from dap.layout import compose_dir
-from dap.manifest import find_folders
 from dap.secrets import SecretStore
+from dap.services.manifest import find_folders
 from dap.site import load_site
 from tests.unit.inventories import GOOD_PLATFORM, InventoryFolder
 from tests.unit.platforms import executable

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from dap.config import load_inventory
+from dap.configuration.inventory import load_inventory
+from dap.configuration.schema import Platform
 from dap.errors import EXIT_REFUSED, ConfigurationError
-from dap.schema import Platform
 from tests.unit.inventories import (
     GOOD_HOSTS,
     GOOD_PLATFORM,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from dap.container import Rules, complete, memory_bytes
 from dap.errors import DapError
 from dap.facts import HostFacts
-from dap.manifest import Service
-from dap.manifest_schema import GUARDED
+from dap.services.container import Rules, complete, memory_bytes
+from dap.services.manifest import Service
+from dap.services.manifest_schema import GUARDED
 from dap.site import Site
 from tests.unit.platforms import service_of, site_of
 
@@ -249,7 +249,7 @@ def test_changed_files_replace_the_container() -> None:
         for digest in ("cafe", "babe")
     )
     assert before != after
-    assert after["services"]["app"]["labels"] == {"dap.service": "app", "dap.config": "babe"}
+    assert after["services"]["app"]["labels"] == {"dap.service": "app", "dap.configuration.inventory": "babe"}
 
 
 def test_platforms_on_one_host_share_no_name() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dap import images
-from dap.images import BASE, DEBIAN_TAG, build_of, context_of, resolve
+from dap.services import images
+from dap.services.images import BASE, DEBIAN_TAG, build_of, context_of, resolve
 from tests.unit.platforms import service_of, tree_of
 
 FILES = {"Dockerfile": "FROM scratch\n", "app/main.py": "print()\n", "run.sh": "#!/bin/sh\n"}

@@ -142,6 +142,44 @@ def test_a_failed_build_shows_the_end_of_its_log_and_the_others_are_built(
     assert lines[-1] == f"  log: {tmp_path}/root/log/build-mlflow.log"
 
 
+NAME_SERVER_SILENT = "lookup proxy.golang.org on 10.0.0.53:53: read udp 172.17.0.3:47159: i/o timeout"
+
+
+def test_a_build_is_tried_again_when_the_network_failed(
+    docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load("modules.dap_images"), "RETRY_PAUSES", (0, 0))
+    fails_once = (
+        f"test -e {tmp_path}/tried && exit 0; touch {tmp_path}/tried; echo '{NAME_SERVER_SILENT}'; exit 1"
+    )
+    docker.answer("build *", then=fails_once)
+
+    result = images(tmp_path, MLFLOW, state="build")
+
+    assert [item["name"] for item in result["built"]] == ["mlflow"]
+    assert len(docker.calls_of("build")) == 2
+
+
+def test_a_network_that_stays_away_fails_the_build_in_the_end(
+    docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load("modules.dap_images"), "RETRY_PAUSES", (0, 0))
+    docker.answer("build *", NAME_SERVER_SILENT, status=1)
+
+    result = images(tmp_path, MLFLOW, state="build")
+
+    assert "i/o timeout" in result["msg"]
+    assert len(docker.calls_of("build")) == 3
+
+
+def test_a_build_that_is_wrong_in_itself_is_not_tried_again(docker: FakeDocker, tmp_path: Path) -> None:
+    docker.answer("build *", "ERROR: no matching distribution found for mlflow==99\n", status=1)
+
+    images(tmp_path, MLFLOW, state="build")
+
+    assert len(docker.calls_of("build")) == 1
+
+
 def test_a_build_that_never_ends_is_ended(docker: FakeDocker, tmp_path: Path) -> None:
     docker.answer("build *", then="exec sleep 60")
 

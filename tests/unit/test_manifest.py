@@ -8,7 +8,7 @@ import pytest
 
 from dap.errors import EXIT_REFUSED, ConfigurationError
 from dap.layout import compose_dir
-from dap.manifest import Service, find_folders, load_services
+from dap.services.manifest import Service, find_folders, load_services
 from tests.unit.inventories import Refusal, recorded, whole_message
 
 GOOD = """\

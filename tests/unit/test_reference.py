@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dap import layout, reference
-from dap.config import load_inventory
-from dap.schema import Platform
+from dap.configuration.inventory import load_inventory
+from dap.configuration.schema import Platform
 
 SERVICES = ("mlflow", "minio", "nginx-proxy", "pgadmin", "portal", "postgres-data", "postgres-service")
 

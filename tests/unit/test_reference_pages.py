@@ -11,13 +11,13 @@ from dap.cli import main
 from dap.credentials import Credentials
 from dap.facts import HostFacts
 from dap.layout import compose_dir
-from dap.manifest import find_folders, load_services
-from dap.manifest_schema import GUARDED, Manifest, ManifestSection, section_in
-from dap.reference_cli import cli_page, table
-from dap.reference_services import CHECK_MODULES, manifest_page, services_page
+from dap.reference.cli import cli_page, table
+from dap.reference.services import CHECK_MODULES, manifest_page, services_page
 from dap.render import Renderer
 from dap.secrets import SecretStore
-from dap.tls import Tls
+from dap.services.manifest import find_folders, load_services
+from dap.services.manifest_schema import GUARDED, Manifest, ManifestSection, section_in
+from dap.trust.tls import Tls
 from dap.verify import CHECKS
 from tests.unit.platforms import site_of
 

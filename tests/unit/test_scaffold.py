@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from dap.cli import main
-from dap.config import load_inventory
+from dap.configuration.inventory import load_inventory
 from dap.reference import commented_example
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dap import secrets_format
 from dap.errors import DapError, RefusedError
 from dap.secrets import Secret, SecretStore
+from dap.secrets import format as secrets_format
 
 ID = "0b7c9f2e-3a41-4d4c-9a57-1f2e3d4c5b6a"
 GOOD = f"""\

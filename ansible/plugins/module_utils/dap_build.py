@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,21 @@ CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 DEBIAN_MIRROR = "http://deb.debian.org/debian"
 DEBIAN_SECURITY_MIRROR = "http://deb.debian.org/debian-security"
 NAME_LABEL = "dap.image"
+
+
+# How apt, pip, uv, npm and Go say that the network, and not the build, is at fault.
+_NETWORK_TROUBLE = re.compile(
+    r"i/o timeout|no such host|temporary failure|could not (resolve|connect)"
+    r"|connection (reset|refused|timed out)"
+    r"|tls handshake timeout|unexpected eof|dns error|operation timed out|read timed out|newconnectionerror"
+    r"|eai_again|econnreset|etimedout|50[234] (bad gateway|service unavailable|gateway time)",
+    re.IGNORECASE,
+)
+
+
+def network_trouble(output: str) -> bool:
+    """Whether what a build wrote last looks as if it may work a moment later."""
+    return _NETWORK_TROUBLE.search(output) is not None
 
 
 class BuildError(Exception):

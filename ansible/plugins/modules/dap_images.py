@@ -22,6 +22,7 @@ from ansible.module_utils.dap_build import (
     build_all,
     build_argv,
     host_mirrors,
+    network_trouble,
     normal_tag,
     run_logged,
 )
@@ -71,6 +72,7 @@ removed_tags: {type: list, returned: build, description: "Old tags that were rem
 """
 
 LINES_SHOWN = 25
+RETRY_PAUSES = (5, 20)
 PULL_TIMEOUT = 300
 BOOTSTRAP_TIMEOUT = 1800
 
@@ -161,15 +163,20 @@ class Builder:
             "BUILDX_BUILDER": "default",
             "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
         }
-        status = run_logged(
-            argv,
-            log,
-            timeout=self.timeout,
-            environment={**self.environment, **switches},
-            stdin=self.contexts / image.context,
-        )
-        if status:
-            raise BuildError(f"docker build ended with status {status}\n{excerpt(log)}")
+        for pause in (*RETRY_PAUSES, None):
+            status = run_logged(
+                argv,
+                log,
+                timeout=self.timeout,
+                environment={**self.environment, **switches},
+                stdin=self.contexts / image.context,
+            )
+            if not status:
+                return
+            if pause is None or not network_trouble("\n".join(tail(log, LINES_SHOWN))):
+                raise BuildError(f"docker build ended with status {status}\n{excerpt(log)}")
+            # What was built already is in the engine's cache, so another try costs little.
+            time.sleep(pause)
 
     def build_missing(self) -> list[Outcome]:
         """Build all missing images, saying about once a second how far it is."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dap.credentials import Credentials
 from dap.errors import RefusedError
 from dap.layout import shown
-from dap.manifest import MANIFEST, Service
+from dap.services.manifest import MANIFEST, Service
 from dap.site import Site
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from dap.credentials import DatabaseLogin
-from dap.manifest import Service
+from dap.services.manifest import Service
 from dap.verify import Place, check, expect
 
 _PART = 5 * 1024 * 1024

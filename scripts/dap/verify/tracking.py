@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from dap.manifest import Service
+from dap.services.manifest import Service
 from dap.verify import Place, check, expect
 
 _EXPERIMENT = "dap-verify"

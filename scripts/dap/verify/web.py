@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from dap.manifest import Service
+from dap.services.manifest import Service
 from dap.verify import Place, check, expect
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from dap import values
-from dap.wording import EXAMPLE, Location, Wording
+from dap.configuration import values
+from dap.configuration.wording import EXAMPLE, Location, Wording
 
 NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
 NAME_RULE = "at most 40 small letters, digits and hyphens, with a letter first and no hyphen at the end"

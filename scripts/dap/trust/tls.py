@@ -9,14 +9,14 @@ from pathlib import Path
 import certifi
 from cryptography import x509
 
-from dap import certificate_files, certificates
-from dap.certificates import Leaf
 from dap.errors import ConfigurationError
 from dap.files import PUBLIC_FILE, make_private_folder, write_atomic
 from dap.layout import secrets_dir, shown
-from dap.manifest import Service
 from dap.secrets import SecretStore
+from dap.services.manifest import Service
 from dap.site import Site
+from dap.trust import certificate_files, certificates
+from dap.trust.certificates import Leaf
 
 _SYSTEM_CAS = Path("/etc/ssl/certs/ca-certificates.crt")
 

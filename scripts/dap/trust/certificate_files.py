@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from dap import pem, vault
-from dap.certificates import Leaf
 from dap.errors import ConfigurationError, Finding, RefusedError
-from dap.secrets import Secret
+from dap.secrets import Secret, vault
+from dap.trust import pem
+from dap.trust.certificates import Leaf
 
 SYSTEM_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 SOON = timedelta(days=14)

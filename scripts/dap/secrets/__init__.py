@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dap import files, secrets_format, vault
+from dap import files
 from dap.errors import DapError, RefusedError
+from dap.secrets import format as secrets_format
+from dap.secrets import vault
 
 FILE_NAME = "secrets.yml"
 LOCK_NAME = ".lock"

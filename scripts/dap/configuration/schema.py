@@ -14,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from dap import values
-from dap.rules import Settings, broken_rules
-from dap.wording import Location, dotted
+from dap.configuration import values
+from dap.configuration.rules import Settings, broken_rules
+from dap.configuration.wording import Location, dotted
 
 NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,18}[a-z0-9])?"
 USER_PATTERN = r"[a-z][a-z0-9._-]{0,30}"

@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dap import files, pem, vault
+from dap import files
 from dap.errors import DapError, RefusedError
-from dap.secrets import Secret
+from dap.secrets import Secret, vault
+from dap.trust import pem
 
 CA_LIFETIME = timedelta(days=3650)
 CA_WARNING = timedelta(days=30)

@@ -11,14 +11,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from dap import layout, wording
+from dap import layout
+from dap.configuration import wording
+from dap.configuration.hostsfile import OPAQUE_TAGS, RUNNER_HOSTS, SERVICE_HOST, SHORTEST, Host, find_hosts
+from dap.configuration.rules import Settings, broken_rules
+from dap.configuration.schema import Platform, Section, default_at, field_at, section_at
+from dap.configuration.values import REFUSED
+from dap.configuration.wording import Fault, Location, Wording, dotted
+from dap.configuration.yamlfile import HIDDEN, YamlFile, read_yaml
 from dap.errors import ConfigurationError, Finding
-from dap.hostsfile import OPAQUE_TAGS, RUNNER_HOSTS, SERVICE_HOST, SHORTEST, Host, find_hosts
-from dap.rules import Settings, broken_rules
-from dap.schema import Platform, Section, default_at, field_at, section_at
-from dap.values import REFUSED
-from dap.wording import Fault, Location, Wording, dotted
-from dap.yamlfile import HIDDEN, YamlFile, read_yaml
 
 __all__ = ["Host", "Inventory", "load_inventory"]
 

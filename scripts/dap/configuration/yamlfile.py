@@ -13,8 +13,8 @@ from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
-from dap import wording
-from dap.wording import Fault, Location, Wording, closest
+from dap.configuration import wording
+from dap.configuration.wording import Fault, Location, Wording, closest
 
 HIDDEN = "(not shown)"
 LONGEST_VALUE = 60

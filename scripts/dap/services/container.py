@@ -11,8 +11,8 @@ from typing import Any
 
 from dap.errors import DapError
 from dap.facts import HostFacts
-from dap.manifest import Service
-from dap.manifest_schema import GUARDED
+from dap.services.manifest import Service
+from dap.services.manifest_schema import GUARDED
 from dap.site import Site
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -91,7 +91,7 @@ def _base(rules: Rules) -> dict[str, Any]:
         "networks": {"default": {"aliases": _aliases(site, service)}},
         # Until start_interval can be relied upon (engine 25), the interval is also how long a start takes.
         "healthcheck": {"interval": "5s", "timeout": "5s", "retries": 6, "start_period": "60s"},
-        "labels": {"dap.service": service.name, "dap.config": rules.config_hash},
+        "labels": {"dap.service": service.name, "dap.configuration.inventory": rules.config_hash},
     }
     if settings and settings.cpus:
         base["cpus"] = settings.cpus

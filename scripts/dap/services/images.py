@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dap.layout import ROOT, compose_dir
-from dap.manifest import Service
+from dap.services.manifest import Service
 
 DEBIAN_TAG = "debian:trixie-slim"
 DEBIAN_SUITE = "trixie"

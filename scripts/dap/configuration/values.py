@@ -17,8 +17,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from dap import wording
-from dap.wording import Wording
+from dap.configuration import wording
+from dap.configuration.wording import Wording
 
 REFUSED = "refused"
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
 from pathlib import PurePosixPath
 
-from dap import wording
-from dap.wording import Fault, Location
+from dap.configuration import wording
+from dap.configuration.wording import Fault, Location
 
 Rule = Callable[["Settings"], Iterator[Fault]]
 

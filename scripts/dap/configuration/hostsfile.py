@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dap import wording
-from dap.wording import Fault, Location
-from dap.yamlfile import YamlFile
+from dap.configuration import wording
+from dap.configuration.wording import Fault, Location
+from dap.configuration.yamlfile import YamlFile
 
 SERVICE_HOST = "service_host"
 RUNNER_HOSTS = "runner_hosts"

@@ -12,9 +12,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import ValidationError
 
-from dap import layout, wording
+from dap import layout
+from dap.configuration import wording
+from dap.configuration.schema import Ports
+from dap.configuration.values import REFUSED
+from dap.configuration.wording import Fault, Location, Wording, dotted
+from dap.configuration.yamlfile import HIDDEN, YamlFile, read_yaml
 from dap.errors import ConfigurationError, Finding
-from dap.manifest_schema import (
+from dap.services.manifest_schema import (
     GUARDED,
     NAME_PATTERN,
     NAME_RULE,
@@ -24,10 +29,6 @@ from dap.manifest_schema import (
     field_at,
     section_at,
 )
-from dap.schema import Ports
-from dap.values import REFUSED
-from dap.wording import Fault, Location, Wording, dotted
-from dap.yamlfile import HIDDEN, YamlFile, read_yaml
 
 __all__ = ["FRAGMENT", "MANIFEST", "Manifest", "Port", "Service", "Web", "find_folders", "load_services"]
 

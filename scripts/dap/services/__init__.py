@@ -1,0 +1,1 @@
+"""Service folders: manifests, the rules for containers, and images."""

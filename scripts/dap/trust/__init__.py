@@ -1,0 +1,1 @@
+"""Certificates: the private authority, the operator's own files, and what clients have to trust."""
