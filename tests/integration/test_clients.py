@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import urllib.error
@@ -176,3 +177,28 @@ def test_wrong_logins_are_slowed_down(platform: DeployedPlatform) -> None:
             urllib.request.urlopen(request, context=context)  # noqa: S310
         codes.add(refusal.value.code)
     assert codes == {401, 429}
+
+
+@pytest.mark.parametrize("path", ["/minio/admin/v3/info", "/minio/v2/metrics/cluster"])
+def test_administration_of_the_object_storage_is_not_public(platform: DeployedPlatform, path: str) -> None:
+    context = ssl.create_default_context(cafile=str(platform.ca_file))
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(platform.url("s3") + path, context=context)  # noqa: S310
+    assert refusal.value.code == 403
+    assert b"nginx" in refusal.value.read(), "the proxy refuses, before the service is asked"
+
+
+def test_proxy_passes_websockets_on(platform: DeployedPlatform) -> None:
+    context = ssl.create_default_context(cafile=str(platform.ca_file))
+    host = f"pgadmin.{platform.domain}"
+    request = (
+        f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host}:{platform.ports['https']}\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with (
+        socket.create_connection((host, platform.ports["https"]), timeout=30) as raw,
+        context.wrap_socket(raw, server_hostname=host) as connection,
+    ):
+        connection.sendall(request.encode())
+        assert connection.recv(1024).startswith(b"HTTP/1.1 101 ")

@@ -6,7 +6,10 @@ import json
 import subprocess
 import time
 
+import boto3
 import psycopg
+import pytest
+from botocore.exceptions import ClientError
 from psycopg import sql
 
 from tests.integration.platform import DeployedPlatform, docker
@@ -116,6 +119,45 @@ def test_drift_heals_and_data_stays(platform: DeployedPlatform) -> None:
     with psycopg.connect(user=admin, password=admin_password, **connect) as connection:  # type: ignore[arg-type]
         assert connection.execute("SELECT n FROM kept").fetchone() == (42,)
         connection.execute("ALTER TABLE kept OWNER TO demo")
+    assert platform.deploy() == 0
+
+
+DRIFT_IN_OBJECT_STORE = """
+import json, pathlib
+from jobs import s3
+server = json.loads(pathlib.Path("/run/secrets/desired_state.json").read_text())["s3"][0]
+key = next(key for key in server["keys"] if key["policy"] == "project-demo")
+login = s3.StaticProvider(server["user"], server["password"])
+admin = s3.MinioAdmin(endpoint=server["endpoint"], credentials=login, secure=False)
+admin.policy_unset(policy_name="project-demo", user=key["access_key"])
+admin.policy_remove(policy_name="project-demo")
+admin.user_add(access_key=key["access_key"], secret_key="drifted-secret")
+"""
+
+
+def test_drift_in_object_storage_heals_and_objects_stay(platform: DeployedPlatform) -> None:
+    user, password = platform.login("Project demo: bucket")
+    client = boto3.client(
+        "s3",
+        endpoint_url=platform.url("s3"),
+        aws_access_key_id=user,
+        aws_secret_access_key=password,
+        region_name="us-east-1",
+        verify=str(platform.ca_file),
+    )
+    client.put_object(Bucket="demo", Key="kept.txt", Body=b"still here")
+    compose = ["compose", "--project-directory", str(platform.root), "run", "--rm", "--no-deps", "-T"]
+    docker(*compose, "--entrypoint", "python", "toolbox", "-c", DRIFT_IN_OBJECT_STORE)
+    with pytest.raises(ClientError):
+        client.get_object(Bucket="demo", Key="kept.txt")
+
+    changes = platform.must("deploy", "--no-verify")
+
+    assert "minio: policy project-demo set" in changes
+    assert "minio: key of project-demo set" in changes
+    assert "minio: policy project-demo attached to its key" in changes
+    assert client.get_object(Bucket="demo", Key="kept.txt")["Body"].read() == b"still here"
+    client.delete_object(Bucket="demo", Key="kept.txt")
     assert platform.deploy() == 0
 
 

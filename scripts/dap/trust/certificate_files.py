@@ -63,7 +63,7 @@ def check_files(
     chain, private = check.read_chain(), check.read_key()
     if chain:
         check.leaf(chain[0], names)
-        check.chain(chain, _load_bundle(ca_bundle or SYSTEM_BUNDLE))
+        check.chain(chain, load_bundle(ca_bundle or SYSTEM_BUNDLE))
     if chain and private:
         check.match(chain, private)
     if check.findings or not chain or not private:
@@ -279,7 +279,7 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
     return bool(_broken_hash(certificate)) or pem.is_issued_by(certificate, issuer)
 
 
-def _load_bundle(bundle: Path) -> list[x509.Certificate]:
+def load_bundle(bundle: Path) -> list[x509.Certificate]:
     """The CAs of a bundle; one that cannot be read is left out, as other programs do."""
     try:
         blocks = _BLOCK.findall(bundle.read_bytes())

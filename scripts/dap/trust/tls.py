@@ -8,8 +8,8 @@ from pathlib import Path
 
 import certifi
 from cryptography import x509
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from dap.errors import ConfigurationError
 from dap.files import PUBLIC_FILE, make_private_folder, write_atomic
 from dap.layout import secrets_dir, shown
 from dap.secrets import SecretStore
@@ -85,11 +85,19 @@ def _operators(site: Site, services: dict[str, Service], folder: Path) -> tuple[
     make_private_folder(folder)
     bundle = trusted_file(site, folder)
     leaf = certificate_files.check_files(certificate, key, names, ca_bundle=bundle, source=source)
+    return leaf, is_public(leaf, names[0])
+
+
+def is_public(leaf: Leaf, name: str) -> bool:
+    """Whether browsers trust the certificate for ``name`` as they come, by Mozilla's list of CAs."""
+    chain = x509.load_pem_x509_certificates(leaf.certificate_pem)
+    roots = certificate_files.load_bundle(Path(certifi.where()))
+    verifier = PolicyBuilder().store(Store(roots)).build_server_verifier(x509.DNSName(name))
     try:
-        certificate_files.check_files(certificate, key, names, ca_bundle=Path(certifi.where()))
-    except ConfigurationError:
-        return leaf, False
-    return leaf, True
+        verifier.verify(chain[0], chain[1:])
+    except VerificationError:
+        return False
+    return True
 
 
 def _operators_files(site: Site) -> tuple[Path, Path]:
