@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import mlflow
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
 from mlflow.tracking import MlflowClient
 
-from tests.integration.platform import DeployedPlatform
+from tests.integration.platform import DeployedPlatform, docker
 
 
 def s3_client(platform: DeployedPlatform, project: str, secret: str | None = None) -> Any:
@@ -46,6 +47,25 @@ def test_mlflow_logs_a_run_with_metrics_and_an_artifact(trusting: DeployedPlatfo
     assert [metric.value for metric in history] == [1.0, 0.5, 1 / 3, 0.25, 0.2]
     fetched = client.download_artifacts(run.info.run_id, "model.bin", str(tmp_path / "back"))
     assert Path(fetched).read_bytes() == model.read_bytes()
+
+
+def test_large_artifact_does_not_pass_through_the_servers_memory(trusting: DeployedPlatform) -> None:
+    size = 400 * 1024 * 1024
+    address = f"{trusting.url('mlflow')}/api/2.0/mlflow-artifacts/artifacts/large/artifact.bin"
+    with httpx.Client(
+        verify=ssl.create_default_context(cafile=str(trusting.ca_file)),
+        auth=trusting.login("Platform login"),
+        timeout=120,
+    ) as client:
+        block = bytes(1024 * 1024)
+        client.put(address, content=(block for _ in range(size // len(block)))).raise_for_status()
+        with client.stream("GET", address) as answer:
+            assert sum(len(piece) for piece in answer.iter_bytes()) == size
+        client.delete(address).raise_for_status()
+    peaks = docker(
+        "exec", f"{trusting.name}-mlflow", "sh", "-c", "grep -h VmHWM /proc/[0-9]*/status"
+    ).splitlines()
+    assert max(int(line.split()[1]) for line in peaks) * 1024 < size
 
 
 def test_mlflow_without_login_is_refused(trusting: DeployedPlatform, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 import uuid
@@ -164,6 +165,35 @@ def sign_for_clients(public_url: str) -> None:
     s3_artifact_repo._get_s3_client = client_that_signs_publicly
 
 
+def stream_artifacts(app: Any) -> None:
+    """Let the bodies of artifact requests pass in pieces.
+
+    MLflow's server holds each body in memory, twice for a moment, before it looks at it: an artifact of 2 GB
+    would end the server at its memory limit.
+    """
+    from a2wsgi import WSGIMiddleware
+    from starlette.routing import Mount
+
+    (mount,) = [route for route in app.routes if isinstance(route, Mount)]
+    buffered: Any = mount.app
+    streamed: Any = WSGIMiddleware(buffered.app, workers=16)
+
+    async def choose(scope: Any, receive: Any, send: Any) -> None:
+        is_artifact = scope["type"] == "http" and "/mlflow-artifacts/artifacts/" in scope["path"]
+        await (streamed if is_artifact else buffered)(scope, receive, send)
+
+    mount.app = choose
+
+
+def empty_scratch(folder: Path) -> None:
+    """Remove what requests that were cut off by the end of the last server have left."""
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def serve(settings: Settings) -> None:
     """Import the server and answer requests until a signal ends it."""
     # uvicorn first: MLflow turns its host and origin checks on only where it finds a server imported.
@@ -176,6 +206,7 @@ def serve(settings: Settings) -> None:
     from mlflow.server.fastapi_app import app
 
     sign_for_clients(settings.public_s3)
+    stream_artifacts(app)
     fork = multiprocessing.get_context("fork")
     # In a child, so that no database connection is open in the process that the workers are forked from.
     setup = fork.Process(target=prepare_database, args=(settings,))
@@ -210,6 +241,7 @@ def main() -> int:
     try:
         settings = Settings.from_environment(os.environ)
         os.environ |= settings.server_environment() | read_kek_passphrase(KEK_PASSPHRASE_FILE)
+        empty_scratch(Path(os.environ["TMPDIR"]))
         wait_for_database(settings.database, DATABASE_WAIT_SECONDS)
         serve(settings)
     except SettingError as error:
