@@ -17,8 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
+import psycopg
 import yaml
 
+Connection = psycopg.Connection[tuple[Any, ...]]
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 KEPT_LOGS = ROOT / ".cache" / "test-logs"
@@ -142,6 +145,30 @@ class DeployedPlatform:
             if entry["what"] == what:
                 return entry["user"], entry["secret"]
         raise AssertionError(f"no credentials for {what!r}")
+
+    def postgres(self, database: str, user: str, password: str, ca_file: Path | None = None) -> Connection:
+        """A connection to a database of ``postgres-data`` as users make it: over TLS, the server verified."""
+        return psycopg.connect(
+            host=f"postgres-data.{self.domain}",
+            port=self.ports["postgres"],
+            dbname=database,
+            user=user,
+            password=password,
+            sslmode="verify-full",
+            sslrootcert=str(ca_file or self.ca_file),
+        )
+
+    def s3(self, project: str, secret: str | None = None) -> Any:
+        """A boto3 client with a project's key, or with another secret."""
+        user, right = self.login(f"Project {project}: bucket")
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url("s3"),
+            aws_access_key_id=user,
+            aws_secret_access_key=secret or right,
+            region_name="us-east-1",
+            verify=str(self.ca_file),
+        )
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """``docker inspect`` of every container, by service."""

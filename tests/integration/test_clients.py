@@ -8,9 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
-import boto3
 import httpx
 import mlflow
 import psycopg
@@ -19,17 +17,6 @@ from botocore.exceptions import ClientError
 from mlflow.tracking import MlflowClient
 
 from tests.integration.platform import DeployedPlatform, docker
-
-
-def s3_client(platform: DeployedPlatform, project: str, secret: str | None = None) -> Any:
-    user, right = platform.login(f"Project {project}: bucket")
-    return boto3.client(
-        "s3",
-        endpoint_url=platform.url("s3"),
-        aws_access_key_id=user,
-        aws_secret_access_key=secret or right,
-        region_name="us-east-1",
-    )
 
 
 def test_mlflow_logs_a_run_with_metrics_and_an_artifact(trusting: DeployedPlatform, tmp_path: Path) -> None:
@@ -79,7 +66,7 @@ def test_mlflow_without_login_is_refused(trusting: DeployedPlatform, monkeypatch
 def test_boto3_multipart_upload_comes_back_whole(trusting: DeployedPlatform, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"0123456789abcdef" * (20 * 65536))
-    client = s3_client(trusting, "demo")
+    client = trusting.s3("demo")
     client.upload_file(str(source), "demo", "big/file")
     client.download_file("demo", "big/file", str(target))
     etag = client.head_object(Bucket="demo", Key="big/file")["ETag"]
@@ -89,7 +76,7 @@ def test_boto3_multipart_upload_comes_back_whole(trusting: DeployedPlatform, tmp
 
 
 def test_presigned_address_works_without_a_key(trusting: DeployedPlatform) -> None:
-    client = s3_client(trusting, "demo")
+    client = trusting.s3("demo")
     client.put_object(Bucket="demo", Key="shared.txt", Body=b"for you")
     address = client.generate_presigned_url("get_object", Params={"Bucket": "demo", "Key": "shared.txt"})
     context = ssl.create_default_context(cafile=str(trusting.ca_file))
@@ -101,26 +88,19 @@ def test_presigned_address_works_without_a_key(trusting: DeployedPlatform) -> No
 @pytest.mark.parametrize("bucket", ["other-team", "mlflow"])
 def test_key_of_a_project_opens_no_other_bucket(trusting: DeployedPlatform, bucket: str) -> None:
     with pytest.raises(ClientError) as refusal:
-        s3_client(trusting, "demo").list_objects_v2(Bucket=bucket)
+        trusting.s3("demo").list_objects_v2(Bucket=bucket)
     assert refusal.value.response["Error"]["Code"] == "AccessDenied"
 
 
 def test_wrong_secret_key_is_refused(trusting: DeployedPlatform) -> None:
     with pytest.raises(ClientError) as refusal:
-        s3_client(trusting, "demo", secret="wrong-secret").list_objects_v2(Bucket="demo")
+        trusting.s3("demo", secret="wrong-secret").list_objects_v2(Bucket="demo")
     assert refusal.value.response["Error"]["Code"] == "SignatureDoesNotMatch"
 
 
 def test_psycopg_bulk_loads_over_verified_tls(trusting: DeployedPlatform) -> None:
     user, password = trusting.login("Project demo: database")
-    with psycopg.connect(
-        host=f"postgres-data.{trusting.domain}",
-        port=trusting.ports["postgres"],
-        dbname="demo",
-        user=user,
-        password=password,
-        sslmode="verify-full",
-    ) as connection:
+    with trusting.postgres("demo", user, password) as connection:
         connection.execute("CREATE TEMP TABLE bulk (id int, text text)")
         with connection.cursor().copy("COPY bulk FROM STDIN") as copy:
             for number in range(50_000):
@@ -131,28 +111,13 @@ def test_psycopg_bulk_loads_over_verified_tls(trusting: DeployedPlatform) -> Non
 def test_psycopg_without_the_ca_refuses_the_server(trusting: DeployedPlatform, tmp_path: Path) -> None:
     user, password = trusting.login("Project demo: database")
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
-        psycopg.connect(
-            host=f"postgres-data.{trusting.domain}",
-            port=trusting.ports["postgres"],
-            dbname="demo",
-            user=user,
-            password=password,
-            sslmode="verify-full",
-            sslrootcert="/etc/ssl/certs/ISRG_Root_X1.pem",
-        )
+        trusting.postgres("demo", user, password, Path("/etc/ssl/certs/ISRG_Root_X1.pem"))
 
 
 def test_project_cannot_enter_another_projects_database(trusting: DeployedPlatform) -> None:
     user, password = trusting.login("Project demo: database")
     with pytest.raises(psycopg.OperationalError, match='permission denied for database "other_team"'):
-        psycopg.connect(
-            host=f"postgres-data.{trusting.domain}",
-            port=trusting.ports["postgres"],
-            dbname="other_team",
-            user=user,
-            password=password,
-            sslmode="verify-full",
-        )
+        trusting.postgres("other_team", user, password)
 
 
 def test_exported_ca_is_the_one_that_signs(platform: DeployedPlatform, tmp_path: Path) -> None:

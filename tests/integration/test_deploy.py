@@ -6,8 +6,6 @@ import json
 import subprocess
 import time
 
-import boto3
-import psycopg
 import pytest
 from botocore.exceptions import ClientError
 from psycopg import sql
@@ -91,17 +89,10 @@ def test_changed_setting_replaces_only_what_it_concerns(platform: DeployedPlatfo
 
 def test_drift_heals_and_data_stays(platform: DeployedPlatform) -> None:
     user, password = platform.login("Project demo: database")
-    connect = {
-        "host": f"postgres-data.{platform.domain}",
-        "port": platform.ports["postgres"],
-        "dbname": "demo",
-        "sslmode": "verify-full",
-        "sslrootcert": str(platform.ca_file),
-    }
-    with psycopg.connect(user=user, password=password, **connect) as connection:  # type: ignore[arg-type]
+    with platform.postgres("demo", user, password) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS n")
     admin, admin_password = platform.login("PostgreSQL administrator (data sets)")
-    with psycopg.connect(user=admin, password=admin_password, autocommit=True, **connect) as connection:  # type: ignore[arg-type]
+    with platform.postgres("demo", admin, admin_password) as connection:
         role = sql.Identifier(user)
         connection.execute(sql.SQL("REASSIGN OWNED BY {} TO postgres").format(role))
         connection.execute(sql.SQL("ALTER DATABASE demo OWNER TO postgres"))
@@ -114,9 +105,9 @@ def test_drift_heals_and_data_stays(platform: DeployedPlatform) -> None:
     assert "postgres-data: role demo created" in changes
     assert "postgres-data: owner of database demo set to demo" in changes
     assert "postgres-data: password of role other_team set" in changes
-    with psycopg.connect(user=user, password=password, **connect):  # type: ignore[arg-type]
+    with platform.postgres("demo", user, password):
         pass
-    with psycopg.connect(user=admin, password=admin_password, **connect) as connection:  # type: ignore[arg-type]
+    with platform.postgres("demo", admin, admin_password) as connection:
         assert connection.execute("SELECT n FROM kept").fetchone() == (42,)
         connection.execute("ALTER TABLE kept OWNER TO demo")
     assert platform.deploy() == 0
@@ -136,15 +127,7 @@ admin.user_add(access_key=key["access_key"], secret_key="drifted-secret")
 
 
 def test_drift_in_object_storage_heals_and_objects_stay(platform: DeployedPlatform) -> None:
-    user, password = platform.login("Project demo: bucket")
-    client = boto3.client(
-        "s3",
-        endpoint_url=platform.url("s3"),
-        aws_access_key_id=user,
-        aws_secret_access_key=password,
-        region_name="us-east-1",
-        verify=str(platform.ca_file),
-    )
+    client = platform.s3("demo")
     client.put_object(Bucket="demo", Key="kept.txt", Body=b"still here")
     compose = ["compose", "--project-directory", str(platform.root), "run", "--rm", "--no-deps", "-T"]
     docker(*compose, "--entrypoint", "python", "toolbox", "-c", DRIFT_IN_OBJECT_STORE)
@@ -189,16 +172,7 @@ def test_stopped_container_is_seen_and_comes_back(platform: DeployedPlatform) ->
 
 def test_destroy_keeps_data_and_the_next_deploy_brings_it_back(platform: DeployedPlatform) -> None:
     user, password = platform.login("Project demo: database")
-    connect = {
-        "host": f"postgres-data.{platform.domain}",
-        "port": platform.ports["postgres"],
-        "dbname": "demo",
-        "user": user,
-        "password": password,
-        "sslmode": "verify-full",
-        "sslrootcert": str(platform.ca_file),
-    }
-    with psycopg.connect(**connect) as connection:  # type: ignore[arg-type]
+    with platform.postgres("demo", user, password) as connection:
         connection.execute("CREATE TABLE survivors AS SELECT generate_series(1, 1000) AS n")
 
     platform.must("destroy")
@@ -208,7 +182,7 @@ def test_destroy_keeps_data_and_the_next_deploy_brings_it_back(platform: Deploye
     assert platform.must("destroy").startswith("0 changes.")
 
     platform.must("deploy")
-    with psycopg.connect(**connect) as connection:  # type: ignore[arg-type]
+    with platform.postgres("demo", user, password) as connection:
         assert connection.execute("SELECT sum(n) FROM survivors").fetchone() == (500500,)
         connection.execute("DROP TABLE survivors")
 

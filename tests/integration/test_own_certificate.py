@@ -6,7 +6,6 @@ import ssl
 import urllib.request
 from pathlib import Path
 
-import psycopg
 import yaml
 
 from dap.trust.certificates import ensure_ca, ensure_leaf
@@ -44,15 +43,7 @@ def test_own_certificate_is_served_everywhere_and_can_be_given_up_again(
         with urllib.request.urlopen(platform.url() + "/healthz", context=context) as answer:  # noqa: S310
             assert answer.status == 200
             assert "Strict-Transport-Security" not in answer.headers, "only for a public CA"
-        with psycopg.connect(
-            host=f"postgres-data.{platform.domain}",
-            port=platform.ports["postgres"],
-            dbname="demo",
-            user=user,
-            password=password,
-            sslmode="verify-full",
-            sslrootcert=str(platform.inventory / "site-ca.pem"),
-        ) as connection:
+        with platform.postgres("demo", user, password, platform.inventory / "site-ca.pem") as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         assert platform.dap("ca", "export").returncode == 2
     finally:
