@@ -177,13 +177,17 @@ def verify(inventory: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--user", metavar="NAME", help="Only the logins of this user name.")
 @json_option
 @click.pass_obj
-def credentials(inventory: str, as_json: bool) -> None:
-    """Show every login. The output is secret."""
+def credentials(inventory: str, user: str | None, as_json: bool) -> None:
+    """Show every login, or one user's to hand out. The output is secret."""
     from dap import summary
 
-    logins = list(_place(_deployment(inventory, "credentials")).credentials.logins())
+    every = _place(_deployment(inventory, "credentials")).credentials.logins()
+    logins = [login for login in every if user in (None, login.user)]
+    if not logins:
+        raise RefusedError(f"nobody logs in as {user!r}", f"dap -e {inventory} credentials")
     if as_json:
         _print_json(
             [
@@ -205,12 +209,21 @@ def destroy(inventory: str, with_data: bool, yes: bool) -> None:
     """Remove containers and rendered files; data and secrets stay."""
     deployment = _deployment(inventory, "destroy")
     if with_data and not yes:
-        click.echo(f"This removes ALL DATA of inventory {inventory} on its hosts, and its secrets.", err=True)
-        if (
-            click.prompt("Type the inventory's name to confirm", default="", show_default=False, err=True)
-            != inventory
-        ):
-            raise RefusedError("not confirmed; nothing was changed", f"dap -e {inventory} destroy --data")
+        platform = deployment.site.platform
+        hosts = ", ".join(host.name for host in deployment.inventory.hosts)
+        click.echo(
+            f"This removes ALL DATA in {platform.paths.data} on {hosts}: databases, buckets, MLflow's runs.\n"
+            f"It also removes the secrets of inventory {inventory}. There is no way back.",
+            err=True,
+        )
+        question = f"Type the inventory's name ({inventory}) to confirm"
+        try:
+            typed = click.prompt(question, default="", show_default=False, err=True)
+        except click.Abort:
+            typed = ""
+        if typed != inventory:
+            again = f"dap -e {inventory} destroy --data, or with --yes where nobody can type"
+            raise RefusedError("not confirmed; nothing was changed", again)
     outcome = deployment.destroy(with_data=with_data)
     kept = (
         "Data and secrets are gone."
@@ -267,7 +280,10 @@ def ca_export(inventory: str, output: Path | None) -> None:
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL: eval "$(dap completion bash)"."""
+    """Print the completion script for SHELL.
+
+    Use it with: eval "$(dap completion bash)"
+    """
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

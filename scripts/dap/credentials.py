@@ -116,11 +116,15 @@ class Credentials:
     def logins(self) -> Iterator[Login]:
         """Every login that a person may need, in the order to show them."""
         site = self.site
-        portal = f"https://{site.platform.domain}{site.port_suffix}"
+        walled = ", ".join(site.url(vhost.web) for vhost in site.vhosts if vhost.web.access == "login")
         for user in self.web_users():
-            yield Login("Platform login", portal, user.name, user.password)
+            yield Login("Platform login", walled, user.name, user.password)
         for service in site.services.values():
-            url = site.url(service.manifest.web[0]) if service.manifest.web else ""
+            urls = [site.url(web) for web in service.manifest.web]
+            urls += [
+                f"{site.own_host(service)}:{site.published_port(port)}" for port in service.manifest.ports
+            ]
+            url = urls[0] if urls else ""
             for entry in service.manifest.credentials:
                 name = site.platform.admin_email if entry.user == "$admin_email" else entry.user
                 yield Login(entry.what, url, name, self.secret(service, entry.secret))

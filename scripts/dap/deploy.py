@@ -20,7 +20,7 @@ from dap.errors import RefusedError
 from dap.facts import HostFacts
 from dap.files import make_private_folder
 from dap.layout import logs_dir, secrets_dir, shown
-from dap.preflight import facts_of, judge, wanted
+from dap.preflight import facts_of, judge, refuse_oversized, wanted
 from dap.progress import Progress
 from dap.render import HostTree, Renderer
 from dap.secrets import SecretStore, ownership_conflict, store_lock
@@ -163,6 +163,7 @@ class Deployment:
         """Facts of every host; refuses before anything is written."""
         facts, warnings = judge(self._facts())
         self.outcome.warnings += warnings
+        refuse_oversized(self.site, facts)
         self._own_data(store, facts)
         refuse_unknown_checks(self.site.services.values())
         return facts

@@ -65,7 +65,7 @@ def _service(site: Site, service: Service) -> dict[str, Any]:
     ]
     if manifest.provides != "proxy":
         endpoints += [
-            {"label": port.name, "value": f"{site.own_host(service)}:{site.published_port(port)}"}
+            {"label": "Host and port", "value": f"{site.own_host(service)}:{site.published_port(port)}"}
             for port in manifest.ports
         ]
     return {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from dap.errors import RefusedError
+from dap.errors import ConfigurationError, Finding, RefusedError
 from dap.facts import HostFacts
 from dap.hosts import Run
+from dap.layout import shown
 from dap.site import Site
 
 _DISK_GIB = 15
@@ -58,6 +60,28 @@ def judge(run: Run) -> tuple[dict[str, HostFacts], list[str]]:
         count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}"
         raise RefusedError("\n  ".join([f"preflight found {count}; nothing was changed:", *errors]))
     return facts_of(run), warnings
+
+
+def refuse_oversized(site: Site, facts: Mapping[str, HostFacts]) -> None:
+    """Refuse limits that a host cannot give: the engine takes more cores than there are for an error.
+
+    Raises:
+        ConfigurationError: with each such setting.
+    """
+    findings = [
+        Finding(
+            shown(site.inventory.platform_file),
+            f"services.{name}.cpus",
+            str(settings.cpus),
+            f"is more than the {facts[host.name].cpus} cores of {host.name}",
+            f"write at most {facts[host.name].cpus}, or remove it",
+        )
+        for host in site.inventory.hosts
+        for name, settings in site.platform.services.items()
+        if name in site.services_on(host) and settings.cpus and settings.cpus > facts[host.name].cpus
+    ]
+    if findings:
+        raise ConfigurationError(findings)
 
 
 def _clock(facts: dict[str, Any]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dap.containers import Container, argv_on, list_containers
 from dap.credentials import Credentials
-from dap.errors import RefusedError
+from dap.errors import DapError, RefusedError
 from dap.layout import secrets_dir
 from dap.portal import colon_fingerprint
 from dap.secrets import SecretStore
@@ -31,6 +31,11 @@ class Status:
     containers: list[Container]
     missing: list[tuple[str, str]]
     certificates: dict[str, int]
+
+    @property
+    def deployed(self) -> bool:
+        """Whether anything of the platform is there."""
+        return bool(self.containers)
 
     @property
     def well(self) -> bool:
@@ -71,8 +76,17 @@ def status_of(site: Site) -> Status:
 
 
 def container_results(site: Site) -> list[Result]:
-    """The state of the containers as a result of verification, one for each host."""
+    """The state of the containers as a result of verification, one for each host.
+
+    Raises:
+        DapError: there is no container at all, so that no other check would say anything new.
+    """
     status = status_of(site)
+    if not status.deployed:
+        raise DapError(
+            f"inventory {site.inventory.name} is not deployed: there is no container of it",
+            f"dap -e {site.inventory.name} deploy",
+        )
     results = []
     for host in site.inventory.hosts:
         containers = [container for container in status.containers if container.host == host.name]
@@ -143,9 +157,10 @@ def logs_argv(site: Site, service: str, *, follow: bool, lines: int) -> list[str
         RefusedError: if there is no such service, with the nearest name.
     """
     for host in site.inventory.hosts:
-        if service in site.services_on(host):
+        if service in site.services_on(host) and site.services[service].manifest.provides != "jobs":
             argv = ["docker", "logs", "--tail", str(lines), "--timestamps"]
             return argv_on(host, [*argv, *["--follow"] * follow, f"{site.platform.platform_name}-{service}"])
-    near = difflib.get_close_matches(service, site.services, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(site.services)}"
-    raise RefusedError(f"{service!r} is not a service of inventory {site.inventory.name}", hint)
+    names = [name for name, other in site.services.items() if other.manifest.provides != "jobs"]
+    near = difflib.get_close_matches(service, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+    raise RefusedError(f"{service!r} is not a running service of inventory {site.inventory.name}", hint)

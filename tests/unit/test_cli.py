@@ -310,7 +310,7 @@ def test_unknown_service_is_refused_with_the_nearest_name(
 ) -> None:
     result = dap("logs", service)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: {service!r} is not a service of inventory site\n  next: {hint}")
+    assert result.stderr.startswith(f"error: {service!r} is not a running service of inventory site\n  next: {hint}")
 
 
 # --- the others ------------------------------------------------------------------------------------------
@@ -320,16 +320,16 @@ def test_unknown_service_is_refused_with_the_nearest_name(
 def test_data_are_removed_only_when_the_name_is_typed(folder: InventoryFolder, answer: str) -> None:
     deployed(folder)
     result = dap("destroy", "--data", answer=answer)
-    # Without any answer the prompt ends as an interrupted program does.
-    assert result.exit_code == (2 if answer else 1)
-    assert "This removes ALL DATA of inventory site" in result.stderr
+    assert result.exit_code == 2
+    assert "This removes ALL DATA in /var/lib/dap on localhost" in result.stderr
     assert (folder.root / "secrets" / "site").is_dir()
 
 
 def test_wrong_answer_says_that_nothing_was_changed(folder: InventoryFolder) -> None:
     result = dap("destroy", "--data", answer="no\n")
     assert result.stderr.endswith(
-        "error: not confirmed; nothing was changed\n  next: dap -e site destroy --data\n"
+        "error: not confirmed; nothing was changed\n"
+        "  next: dap -e site destroy --data, or with --yes where nobody can type\n"
     )
 
 

@@ -260,7 +260,8 @@ def test_snippets_use_the_names_and_ports_of_this_site() -> None:
     assert panels["Python"][1].splitlines() == [
         "export MLFLOW_TRACKING_URI=https://mlflow.dap.example.org",
         "export MLFLOW_TRACKING_USERNAME=YOUR_NAME",
-        'export REQUESTS_CA_BUNDLE="$HOME/dap-ca.crt"',
+        'cat "$(python -m certifi)" "$HOME/dap-ca.crt" > "$HOME/dap-cas.pem"',
+        'export REQUESTS_CA_BUNDLE="$HOME/dap-cas.pem"',
         'printf "MLflow password: "; read -rs MLFLOW_TRACKING_PASSWORD; export MLFLOW_TRACKING_PASSWORD',
     ]
     address = "host=dap.example.org port=5432 dbname=first_db user=first_role sslmode=verify-full"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
@@ -97,6 +99,27 @@ def engine_findings(facts: HostFacts, engine: EngineState) -> list[Finding]:
     return [Finding("error", "Docker", value, plan.reasons[0], plan.suggestion)]
 
 
+def address_findings(ports: Iterable[tuple[str, int, str]]) -> list[Finding]:
+    """Addresses that ports are to be published on and that are not this host's."""
+    findings = []
+    for address in sorted({address for address, _, _ in ports}):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family) as probe:
+                probe.bind((address, 0))
+        except OSError as error:
+            findings.append(
+                Finding(
+                    "error",
+                    "listen_address",
+                    address,
+                    f"is not an address of this host: {error.strerror}",
+                    "write one of its addresses (ip address shows them), or 0.0.0.0 for all",
+                )
+            )
+    return findings
+
+
 def docker_ready(engine: EngineState) -> bool:
     """Whether Docker is there, new enough, runs, and will after a reboot where something can see to that."""
     return bool(engine.running) and not lacking(engine) and service_enabled(init_system()) is not False
@@ -135,7 +158,7 @@ def main() -> None:
     )
     engine = engine_state()
     facts = host_facts(params["root"], params["data"], {port for _, port, _ in wants.ports}, engine)
-    findings = [*judge(facts, wants), *engine_findings(facts, engine)]
+    findings = [*judge(facts, wants), *engine_findings(facts, engine), *address_findings(wants.ports)]
     told = [f"{one.severity}: {one.subject}: {one.value}: {one.reason}; {one.suggestion}" for one in findings]
     module.exit_json(
         changed=False,

@@ -44,11 +44,14 @@ create_cluster() {
 write_hba() {
     # Inside the container only, and only for its own user: healthcheck, dumps, maintenance.
     echo "local all postgres peer" > "${RUN}/pg_hba.conf"
-    if [ "${POSTGRES_TLS}" = required ]; then
-        echo "hostssl all all all scram-sha-256" >> "${RUN}/pg_hba.conf"
-    else
-        echo "host all all all scram-sha-256" >> "${RUN}/pg_hba.conf"
-    fi
+    kind=host
+    [ "${POSTGRES_TLS}" != required ] || kind=hostssl
+    # The administrator comes from the platform's network (pgAdmin, the jobs, the host), never from outside.
+    {
+        echo "${kind} all postgres samenet scram-sha-256"
+        echo "${kind} all postgres all reject"
+        echo "${kind} all all all scram-sha-256"
+    } >> "${RUN}/pg_hba.conf"
 }
 
 write_conf() {

@@ -87,6 +87,7 @@ class _Api:
 
     @staticmethod
     def _json(answer: httpx.Response) -> dict[str, Any]:
-        expect(answer.is_success, f"{answer.url.path} answered {answer.status_code}: {answer.text[:200]}")
+        said = f": {answer.text[:200]}" if "json" in answer.headers.get("content-type", "") else ""
+        expect(answer.is_success, f"{answer.url.path} answered {answer.status_code}{said}")
         body: dict[str, Any] = answer.json()
         return body

@@ -85,8 +85,8 @@ def portal(place: Place, service: Service) -> Iterator[str]:
         expect(page.status_code == 200, f"{url}/ answered {page.status_code}")
         expect(place.site.platform.domain in page.text, f"{url}/ does not name the platform")
         states = client.get(url + "/health.json").json()["services"]
-    bad = {name: state["state"] for name, state in states.items() if state["state"] != "healthy"}
-    expect(not bad, f"not healthy: {bad}")
+    bad = [f"{name} is {state['state']}" for name, state in states.items() if state["state"] != "healthy"]
+    expect(not bad, ", ".join(bad))
     yield f"{len(states)} services healthy"
 
 
