@@ -53,6 +53,21 @@ class Outcome:
     log: Path = Path()
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What was made here and goes to the hosts next.
+
+    Attributes:
+        trees: files of each host, by its name.
+        trusted: CAs that hosts and containers have to trust, PEM.
+    """
+
+    builds: list[images.Build]
+    trees: Mapping[str, HostTree]
+    facts: Mapping[str, HostFacts]
+    trusted: list[bytes]
+
+
 def open_log(inventory: str, verb: str) -> Path:
     """A new log file; the oldest ones of the inventory are removed."""
     folder = logs_dir(inventory)
@@ -100,12 +115,9 @@ class Deployment:
             self.outcome.warnings += store.repairs
             facts = self._preflight(store)
             with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
-                renderer, builds = self._prepare(store, folder)
-                trees = self._trees(renderer, facts)
-            with self._staged(builds) as staging:
-                self._apply(
-                    store, trees, builds, renderer.tls.trusted, staging, facts, check=check, diff=diff
-                )
+                prepared = self._prepare(store, facts, folder)
+            with self._staged(prepared.builds) as staging:
+                self._apply(store, prepared, staging, check=check, diff=diff)
         return self.outcome
 
     def build_images(self, names: Sequence[str]) -> Outcome:
@@ -126,12 +138,7 @@ class Deployment:
         with self._staged(wanted_builds) as staging:
             variables = self._variables() | {
                 "staging": str(staging),
-                "hosts": {
-                    self.inventory.service_host.name: {
-                        "docker_ready": False,
-                        **_image_variables(wanted_builds),
-                    }
-                },
+                "hosts": {self.inventory.service_host.name: _image_variables(wanted_builds)},
             }
             run = self._play("Images", variables, playbook="images")
         self.outcome.changes = run.changed
@@ -180,15 +187,20 @@ class Deployment:
             if conflict := ownership_conflict(store, host, data, found.marker, found.has_data):
                 raise conflict
 
-    def _prepare(self, store: SecretStore, folder: Path) -> tuple[Renderer, list[images.Build]]:
-        """Fill secrets and issue certificates. The store is saved before anything uses its values."""
+    def _prepare(self, store: SecretStore, facts: Mapping[str, HostFacts], folder: Path) -> _Prepared:
+        """Fill secrets, issue certificates, render. The store is saved before anything uses its values."""
         credentials = Credentials(self.site, store)
         certificates = tls.ensure(self.site, folder, store)
         self.outcome.warnings += certificates.warnings
         references, builds = images.resolve(self.site.services)
         # Rendering generates what services need; logins of people, which nothing renders, are generated here.
         list(credentials.logins())
-        return Renderer(self.site, credentials, references, certificates), builds
+        renderer = Renderer(self.site, credentials, references, certificates)
+        trees = {
+            host.name: renderer.tree(self.site.services_on(host).values(), facts[host.name])
+            for host in self.inventory.hosts
+        }
+        return _Prepared(builds, trees, facts, certificates.trusted)
 
     @contextmanager
     def _working_folder(self, check: bool) -> Iterator[Path]:
@@ -200,12 +212,6 @@ class Deployment:
             copy = Path(folder) / self.inventory.name
             shutil.copytree(self.secrets_folder, copy, ignore=shutil.ignore_patterns("logs", ".lock"))
             yield copy
-
-    def _trees(self, renderer: Renderer, facts: Mapping[str, HostFacts]) -> dict[str, HostTree]:
-        return {
-            host.name: renderer.tree(self.site.services_on(host).values(), facts[host.name])
-            for host in self.inventory.hosts
-        }
 
     @contextmanager
     def _staged(self, builds: list[images.Build]) -> Iterator[Path]:
@@ -219,28 +225,16 @@ class Deployment:
             shutil.rmtree(staging)
 
     def _apply(
-        self,
-        store: SecretStore,
-        trees: Mapping[str, HostTree],
-        builds: list[images.Build],
-        trusted: list[bytes],
-        staging: Path,
-        facts: Mapping[str, HostFacts],
-        *,
-        check: bool,
-        diff: bool,
+        self, store: SecretStore, prepared: _Prepared, staging: Path, *, check: bool, diff: bool
     ) -> None:
         if not check:
             # First the store, then the hosts: a password that is in use somewhere is never lost.
             store.save()
         variables = self._variables() | {
             "platform_id": store.platform_id,
-            "ca_certificates": [certificate.decode() for certificate in trusted],
+            "ca_certificates": [certificate.decode() for certificate in prepared.trusted],
             "staging": str(staging),
-            "hosts": {
-                host.name: self._host_variables(host, trees[host.name], builds, facts[host.name])
-                for host in self.inventory.hosts
-            },
+            "hosts": {host.name: self._host_variables(host, prepared) for host in self.inventory.hosts},
         }
         run = self._play("Hosts, images and services", variables, check=check, diff=diff)
         self.outcome.changes = run.changed
@@ -287,13 +281,12 @@ class Deployment:
             },
         }
 
-    def _host_variables(
-        self, host: Host, tree: HostTree, builds: list[images.Build], facts: HostFacts
-    ) -> dict[str, Any]:
+    def _host_variables(self, host: Host, prepared: _Prepared) -> dict[str, Any]:
+        tree = prepared.trees[host.name]
         services = self.site.services_on(host)
         needed = {service.manifest.image.same_as or name for name, service in services.items()}
         return {
-            "docker_ready": facts.docker_ready,
+            "docker_ready": prepared.facts[host.name].docker_ready,
             "names": self.site.names,
             "address": address_of(host, self.inventory),
             "files": [file.as_variables() for file in tree.files],
@@ -304,7 +297,7 @@ class Deployment:
             "first": tree.first,
             "jobs": tree.jobs,
             **_image_variables(
-                [build for build in builds if needed and build.name in {*needed, images.BASE}]
+                [build for build in prepared.builds if needed and build.name in {*needed, images.BASE}]
             ),
         }
 

@@ -310,7 +310,9 @@ def test_unknown_service_is_refused_with_the_nearest_name(
 ) -> None:
     result = dap("logs", service)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: {service!r} is not a running service of inventory site\n  next: {hint}")
+    assert result.stderr.startswith(
+        f"error: {service!r} is not a running service of inventory site\n  next: {hint}"
+    )
 
 
 # --- the others ------------------------------------------------------------------------------------------
