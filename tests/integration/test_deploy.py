@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 from botocore.exceptions import ClientError
@@ -37,25 +37,23 @@ def test_verify_proves_everything(platform: DeployedPlatform) -> None:
     }
 
 
+def timed(command: Callable[[], object]) -> float:
+    """Seconds that a command takes."""
+    started = time.monotonic()
+    command()
+    return time.monotonic() - started
+
+
 def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) -> None:
     before = ids(platform)
-    started = time.monotonic()
-    bare = subprocess.run(
-        ["docker", "compose", "--project-directory", str(platform.root), "up", "--detach", "--wait"],
-        check=True,
-        capture_output=True,
-    )
-    bare_seconds = time.monotonic() - started
-    assert bare.returncode == 0
-
-    started = time.monotonic()
-    output = platform.must("deploy")
-    seconds = time.monotonic() - started
-
-    after = ids(platform)
-    assert output.startswith("0 changes\n")
-    assert after == before
-    assert seconds <= bare_seconds + 10
+    compose = ["compose", "--project-directory", str(platform.root), "up", "--detach", "--wait"]
+    outputs = []
+    # The best of three: whatever else the machine does at the moment is not what is measured.
+    bare = min(timed(lambda: docker(*compose)) for _ in range(3))
+    seconds = min(timed(lambda: outputs.append(platform.must("deploy"))) for _ in range(3))
+    assert [output.partition("\n")[0] for output in outputs] == ["0 changes"] * 3
+    assert ids(platform) == before
+    assert seconds <= bare + 10
 
 
 def test_check_mode_reports_the_coming_change_and_makes_none(platform: DeployedPlatform) -> None:
