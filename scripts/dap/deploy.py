@@ -293,7 +293,7 @@ class Deployment:
             "secret_files": [file.as_variables() for file in tree.secret_files],
             "directories": [directory.as_variables() for directory in tree.directories],
             "reload": tree.reload,
-            "services": tree.services,
+            "services": [name for name in tree.services if name not in tree.jobs],
             "first": tree.first,
             "jobs": tree.jobs,
             **_image_variables(

@@ -47,11 +47,15 @@ def timed(command: Callable[[], object]) -> float:
 def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) -> None:
     before = ids(platform)
     compose = ["compose", "--project-directory", str(platform.root), "up", "--detach", "--wait"]
-    outputs = []
-    # The best of three: whatever else the machine does at the moment is not what is measured.
     bare = min(timed(lambda: docker(*compose)) for _ in range(3))
-    seconds = min(timed(lambda: outputs.append(platform.must("deploy"))) for _ in range(3))
-    assert [output.partition("\n")[0] for output in outputs] == ["0 changes"] * 3
+    outputs: list[str] = []
+    # The best of some: what else the machine does at the moment (writing back what other tests wrote, say) is
+    # not what is measured.
+    for _ in range(6):
+        seconds = timed(lambda: outputs.append(platform.must("deploy")))
+        if seconds <= bare + 10:
+            break
+    assert {output.partition("\n")[0] for output in outputs} == {"0 changes"}
     assert ids(platform) == before
     assert seconds <= bare + 10
 

@@ -100,6 +100,34 @@ def test_named_services_that_run_well_are_left_alone(docker: FakeDocker, root: P
     assert not docker.calls_of("up")
 
 
+def test_project_that_is_as_expected_is_left_alone(docker: FakeDocker, root: Path) -> None:
+    result = compose(root, expected=["db", "web"])
+
+    assert not result["changed"]
+    assert not docker.calls_of("up")
+
+
+@pytest.mark.parametrize(
+    ("expected", "recording", "pending"),
+    [
+        (["db"], HEALTHY, "[]"),
+        (["db", "web", "new"], HEALTHY, "[]"),
+        (["db", "web"], changed_recording("db", status="exited"), "[]"),
+        (["db", "web"], ONLY_DB, "[]"),
+        (["db", "web"], HEALTHY, '["web/compose.yaml"]'),
+    ],
+)
+def test_project_that_differs_is_brought_into_state(
+    docker: FakeDocker, root: Path, expected: list[str], recording: str, pending: str
+) -> None:
+    (root / ".pending.json").write_text(pending, encoding="utf-8")
+    docker.answer("inspect *", recording)
+
+    compose(root, expected=expected)
+
+    assert len(docker.calls_of("up")) == 1
+
+
 def test_named_service_that_is_not_well_is_started(docker: FakeDocker, root: Path) -> None:
     docker.answer("inspect *", changed_recording("db", status="exited"))
 

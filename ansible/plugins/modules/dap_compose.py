@@ -62,6 +62,12 @@ options:
     elements: str
     default: []
     description: Only these services and what they need; all if empty, and then orphans are removed too.
+  expected:
+    type: list
+    elements: str
+    default: []
+    description:
+      - All services that run. Where just these run well, and no file has changed, Compose is not asked.
   reload:
     type: list
     elements: dict
@@ -98,6 +104,7 @@ class Project:
         self.name: str = given["project"]
         self.wait_seconds: int = given["wait_seconds"]
         self.services: list[str] = given["services"]
+        self.expected: list[str] = given["expected"]
         self.reload: list[dict[str, Any]] = given["reload"]
         self.arguments: list[str] = given["arguments"]
         self.changed_paths = {*given["changed_paths"], *Tree(self.root).owned(PENDING)}
@@ -148,12 +155,18 @@ class Project:
                 end(process)
 
     def settled(self, containers: Sequence[Container]) -> bool:
-        """Whether the services asked for run well, and no file has changed: then Compose need not be asked.
+        """Whether the wanted services run well, and no file has changed: then Compose need not be asked.
 
-        It will be, for all services at once, at the end of the deploy.
+        It compares the same things and takes a second for that. What it would notice besides, an image tag
+        that means another image now, does not happen to tags that name their content.
         """
+        if self.changed_paths:
+            return False
+        present = {item.service for item in containers if not item.one_off}
         well = {item.service for item in containers if item.well and not item.one_off}
-        return not self.changed_paths and well.issuperset(self.services)
+        if self.services:
+            return well.issuperset(self.services)
+        return bool(self.expected) and well == present == set(self.expected)
 
     def tell(self, touched: set[str], containers: Sequence[Container]) -> list[str]:
         """Send the signals that are due, then forget the changed files; returns the services told."""
@@ -198,7 +211,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def up(project: Project) -> dict[str, Any]:
     """Start the project; a key ``msg`` in the result says what failed."""
     before = project.containers()
-    if project.services and project.settled(before):
+    if project.settled(before):
         return {**compare(before, before).result(), "reloaded": []}
     well = project.start()
     after = project.containers()
@@ -309,6 +322,7 @@ def make_module() -> AnsibleModule:
             "project": text,
             "wait_seconds": {"type": "int", "default": 300},
             "services": {**strings, "default": []},
+            "expected": {**strings, "default": []},
             "reload": {
                 "type": "list",
                 "elements": "dict",
