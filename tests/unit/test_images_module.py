@@ -142,7 +142,7 @@ def test_a_failed_build_shows_the_end_of_its_log_and_the_others_are_built(
     assert lines[-1] == f"  log: {tmp_path}/root/log/build-mlflow.log"
 
 
-NAME_SERVER_SILENT = "lookup proxy.golang.org on 10.0.0.53:53: read udp 172.17.0.3:47159: i/o timeout"
+NAME_SERVER_SILENT = "lookup modules.example.org on 10.0.0.53:53: read udp 172.17.0.3:47159: i/o timeout"
 
 
 def test_a_build_is_tried_again_when_the_network_failed(
