@@ -139,7 +139,7 @@ def status(inventory: str, as_json: bool) -> None:
     if as_json:
         _print_json(found.as_json())
     else:
-        click.echo(summary.of_status(found))
+        click.echo(as_typed(summary.of_status(found)))
     if not found.well:
         sys.exit(1)
 
@@ -171,7 +171,7 @@ def verify(inventory: str, as_json: bool) -> None:
             {"ok": all(result.ok for result in results), "checks": [result.as_json() for result in results]}
         )
     else:
-        click.echo(summary.of_verify(results))
+        click.echo(as_typed(summary.of_verify(inventory, results)))
     if not all(result.ok for result in results):
         sys.exit(1)
 

@@ -69,15 +69,16 @@ def list_containers(site: Site, host: Host) -> list[Container]:
     Raises:
         DapError: if the engine cannot be asked.
     """
+    next_step = f"dap -e {site.inventory.name} deploy"
     label = f"label=com.docker.compose.project={site.platform.platform_name}"
     argv = argv_on(host, ["docker", "ps", "--all", "--filter", label, "--format", _FORMAT])
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DapError(f"{host.name}: Docker cannot be asked: {error}", "dap deploy") from error
+        raise DapError(f"{host.name}: Docker cannot be asked: {error}", next_step) from error
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or ["no answer"]
-        raise DapError(f"{host.name}: Docker cannot be asked: {reason[0]}", "dap deploy")
+        raise DapError(f"{host.name}: Docker cannot be asked: {reason[0]}", next_step)
     return sorted(parse(host.name, done.stdout), key=lambda container: container.service)
 
 

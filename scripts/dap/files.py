@@ -66,6 +66,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def unreadable(path: Path, error: OSError) -> RefusedError:
+    """The refusal for a file that is there and cannot be read."""
+    return RefusedError(
+        f"{path} cannot be read: {error.strerror}",
+        "run dap as the user who owns it, or correct its permissions",
+    )
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; those of a living writer stay."""
     for temporary in folder.glob(".dap-*.tmp"):

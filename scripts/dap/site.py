@@ -123,13 +123,6 @@ class Site:
         """The services whose manifest says ``provides: kind``."""
         return [service for service in self.services.values() if service.manifest.provides == kind]
 
-    def web_of(self, service: str, name: str | None = None) -> Web:
-        """The web entry ``name`` of a service, its first one by default."""
-        for web in self.services[service].manifest.web:
-            if name in (None, web.name):
-                return web
-        raise DapError(f"service {service} has no web name {name!r}")
-
     def published_port(self, port: Port) -> int:
         """A manifest's port on the host: ``ports.<name>`` of the configuration, else as in the container."""
         number: int | None = getattr(self.platform.ports, port.name, port.container)

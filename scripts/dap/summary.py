@@ -41,7 +41,7 @@ def of_status(status: Status) -> str:
     return f"{text}\n\nCertificates: {', '.join(expiring) or 'none'}{next_step}"
 
 
-def of_verify(results: Sequence[Result]) -> str:
+def of_verify(inventory: str, results: Sequence[Result]) -> str:
     """The answer of ``dap verify``."""
     rows = [
         [
@@ -55,7 +55,7 @@ def of_verify(results: Sequence[Result]) -> str:
     ]
     failed = sum(not result.ok for result in results)
     head = table(["", "SERVICE", "CHECK", "TIME", "SEEN"], rows)
-    next_step = "\nnext: dap status" if failed else ""
+    next_step = f"\nnext: dap -e {inventory} status" if failed else ""
     return f"{head}\n\n{len(results)} checks, {failed} failed{next_step}"
 
 

@@ -125,7 +125,7 @@ def test_engine_that_refuses_is_told_in_its_own_words(engine: Path) -> None:
     executable(engine, "#!/bin/sh\necho warning >&2\necho 'permission denied' >&2\nexit 1\n")
     with pytest.raises(DapError) as caught:
         list_containers(site_of(), LOCAL)
-    assert str(caught.value) == "alpha: Docker cannot be asked: permission denied\n  next: dap deploy"
+    assert str(caught.value) == "alpha: Docker cannot be asked: permission denied\n  next: dap -e team deploy"
     assert caught.value.exit_code == EXIT_FAILED
 
 

@@ -306,10 +306,7 @@ def _read(path: Path) -> bytes | None:
                 ) from error
         return None
     except OSError as error:
-        raise RefusedError(
-            f"{path} cannot be read: {error.strerror}",
-            "run dap as the user who owns it, or correct its permissions",
-        ) from error
+        raise files.unreadable(path, error) from error
 
 
 def _private_paths(directory: Path, path: Path) -> list[Path]:

@@ -368,10 +368,7 @@ def _content(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RefusedError(
-            f"{path} cannot be read: {error.strerror}",
-            "run dap as the user who owns it, or correct its permissions",
-        ) from error
+        raise files.unreadable(path, error) from error
 
 
 def _builder(
