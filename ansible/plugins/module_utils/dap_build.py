@@ -5,35 +5,96 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from .dap_apt import AptSource, base_source
+from .dap_docker import Progress, tail
 from .dap_probe import search_path
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-DEBIAN_MIRROR = "http://deb.debian.org/debian"
-DEBIAN_SECURITY_MIRROR = "http://deb.debian.org/debian-security"
 NAME_LABEL = "dap.image"
+# Which mirrors an image's apt sources name; the tag says nothing of them.
+MIRRORS_LABEL = "dap.mirrors"
+HELP_PAGE = "docs/how-to/use-mirrors-and-a-proxy.md"
+LINES_SHOWN = 25
+# BuildKit knows these by itself, and keeps them out of an image's history.
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy")
 
 
 # How apt, pip, uv, npm and Go say that the network, and not the build, is at fault.
 _NETWORK_TROUBLE = re.compile(
     r"i/o timeout|no such host|temporary failure|could not (resolve|connect)"
-    r"|connection (reset|refused|timed out)"
+    r"|connection (reset|refused|timed out)|no route to host|network is unreachable"
+    r"|context deadline exceeded|client\.timeout exceeded|request canceled while waiting|\": eof$"
     r"|tls handshake timeout|unexpected eof|dns error|operation timed out|read timed out|newconnectionerror"
+    # All that pip says of an index that does not answer.
+    r"|\(from versions: none\)"
     r"|eai_again|econnreset|etimedout|50[234] (bad gateway|service unavailable|gateway time)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
 def network_trouble(output: str) -> bool:
     """Whether what a build wrote last looks as if it may work a moment later."""
     return _NETWORK_TROUBLE.search(output) is not None
+
+
+def network_advice(output: str) -> str:
+    """What to do when something could not be had over the network; empty when that was not the trouble."""
+    if not network_trouble(output):
+        return ""
+    return (
+        "\n  if this host reaches the internet only through a proxy or a mirror, set proxy or mirrors in"
+        f" platform.yml ({HELP_PAGE})"
+    )
+
+
+def excerpt(log: Path) -> str:
+    """The end of a log, what to do if it tells of a network that failed, and where the rest is."""
+    lines = tail(log, LINES_SHOWN)
+    shown = "\n".join(f"    {line}" for line in lines)
+    return f"{shown}{network_advice(chr(10).join(lines))}\n  log: {log}"
+
+
+def secret_parts(environment: Mapping[str, Any]) -> set[str]:
+    """Values with a user or password in an address, and the passwords: nothing that Ansible may print."""
+    secrets = set()
+    for value in map(str, environment.values()):
+        address = urlsplit(value if "://" in value else "")
+        if address.username or address.password:
+            secrets.add(value)
+            secrets.update(part for part in (address.password,) if part)
+    return secrets
+
+
+def kept_in_history(environment: Mapping[str, str]) -> list[str]:
+    """The variables whose values a build may leave in the history of its image."""
+    return [name for name in environment if name.lower() not in _PROXY_VARIABLES]
+
+
+@contextmanager
+def said_every_second(progress: Progress, line: Callable[[], str]) -> Iterator[None]:
+    """Keep a progress line up to date while the body runs."""
+    ended = threading.Event()
+
+    def keep_saying() -> None:
+        while not ended.is_set():
+            progress.say(line())
+            ended.wait(1)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.submit(keep_saying)
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 class BuildError(Exception):
@@ -72,14 +133,19 @@ def normal_tag(tag: str) -> str:
     return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
 
 
-def build_argv(image: Image, ca_bundle: Path | None, passed_on: Iterable[str]) -> list[str]:
+def build_argv(
+    image: Image, ca_bundle: Path | None, passed_on: Iterable[str], mirrors: str = ""
+) -> list[str]:
     """The command that builds an image from a context on its standard input.
 
-    ``passed_on`` names variables of the environment that become build arguments: without a value in the
-    command, because the value may hold a password and every user may read the arguments of a process.
+    ``mirrors`` tells later which apt mirrors it was built with. ``passed_on`` names variables of the
+    environment that become build arguments: without a value in the command, because the value may hold a
+    password and every user may read the arguments of a process.
     """
     argv = ["docker", "build", "--progress", "plain", "--tag", image.tag]
     argv += ["--label", f"{NAME_LABEL}={image.name}", "--build-arg", f"BASE_IMAGE={image.base}"]
+    if mirrors:
+        argv += ["--label", f"{MIRRORS_LABEL}={mirrors}"]
     for name in sorted(passed_on):
         argv += ["--build-arg", name]
     if ca_bundle:
@@ -118,6 +184,29 @@ def run_logged(
             raise BuildError(f"{argv[0]} is not installed") from None
         except subprocess.TimeoutExpired:
             raise BuildError(f"{argv[0]} did not end within {timeout:.0f} s") from None
+
+
+def run_patiently(
+    argv: Sequence[str],
+    log: Path,
+    *,
+    timeout: float,
+    pauses: Sequence[float],
+    environment: Mapping[str, str] | None = None,
+    stdin: Path | None = None,
+) -> int:
+    """Run a command like ``run_logged``, again after each of the pauses (in seconds) while the network fails.
+
+    Raises:
+        BuildError: it did not end in time, or is not installed.
+    """
+    for pause in (*pauses, None):
+        status = run_logged(argv, log, timeout=timeout, environment=environment, stdin=stdin)
+        if not status or pause is None or not network_trouble("\n".join(tail(log, LINES_SHOWN))):
+            return status
+        # What was fetched or built already is kept, so another try costs little.
+        time.sleep(pause)
+    return status
 
 
 def build_all(
@@ -172,50 +261,3 @@ def build_all(
                         Outcome(name, round(time.monotonic() - started[name]), str(error) if error else "")
                     )
     return outcomes
-
-
-@dataclass(frozen=True)
-class Mirrors:
-    """Where Debian packages come from; ``security`` is empty where there is no such mirror."""
-
-    main: str = DEBIAN_MIRROR
-    security: str = DEBIAN_SECURITY_MIRROR
-
-    def sources(self, suite: str) -> str:
-        """The ``sources.list`` of an image of a Debian release."""
-        lines = [f"deb {self.main} {suite} main", f"deb {self.main} {suite}-updates main"]
-        if self.security:
-            lines.append(f"deb {self.security} {suite}-security main")
-        return "\n".join(lines) + "\n"
-
-
-def host_mirrors(os_release: Mapping[str, str], sources: Iterable[AptSource]) -> Mirrors:
-    """The Debian mirrors that a host uses itself; Debian's own where it uses none, as on Ubuntu.
-
-    Args:
-        os_release: the variables of ``/etc/os-release``.
-        sources: what the host's own packages come from. An address that leads to a file of the host (a list
-            of mirrors, a disc) means nothing inside an image, and is passed over.
-    """
-    codename = os_release.get("VERSION_CODENAME", "")
-    if os_release.get("ID") != "debian":
-        return Mirrors()
-    usable = [source for source in sources if source.uri.startswith(("http://", "https://"))]
-    main = base_source(usable, codename)
-    if main is None:
-        return Mirrors()
-    security = base_source(usable, f"{codename}-security")
-    return Mirrors(main.uri.rstrip("/"), security.uri.rstrip("/") if security else "")
-
-
-def bootstrap_argv(suite: str, archive: Path, sources: Path) -> list[str]:
-    """The command that makes the file system of a minimal Debian release."""
-    return [
-        "mmdebstrap",
-        "--variant=minbase",
-        "--include=ca-certificates,tzdata",
-        "--format=tar",
-        suite,
-        str(archive),
-        str(sources),
-    ]

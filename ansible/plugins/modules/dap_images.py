@@ -1,30 +1,31 @@
 #!/usr/bin/python
-"""Build the platform's images that a host does not have yet."""
+"""Fetch and build the platform's images that a host does not have yet."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_bootstrap import make_base, mirrors_mark
 from ansible.module_utils.dap_build import (
     CA_BUNDLE,
+    MIRRORS_LABEL,
     NAME_LABEL,
     BuildError,
     Image,
     Outcome,
-    bootstrap_argv,
     build_all,
     build_argv,
-    host_mirrors,
-    network_trouble,
+    excerpt,
+    kept_in_history,
     normal_tag,
-    run_logged,
+    run_patiently,
+    said_every_second,
+    secret_parts,
 )
 from ansible.module_utils.dap_docker import (
     DockerError,
@@ -33,14 +34,20 @@ from ansible.module_utils.dap_docker import (
     Run,
     elapsed,
     run_docker,
-    tail,
 )
-from ansible.module_utils.dap_host import parse_os_release
-from ansible.module_utils.dap_probe import apt_sources, text_of
+from ansible.module_utils.dap_pull import (
+    LISTED,
+    PulledImage,
+    digest_of,
+    fetch,
+    how_far,
+    parse_listed,
+    rows_of,
+)
 
 DOCUMENTATION = """
 module: dap_images
-short_description: Build the images that a host does not have yet
+short_description: Fetch and build the images that a host does not have yet
 author: The authors of the data analysis platform
 options:
   state:
@@ -49,11 +56,13 @@ options:
     choices: [query, pull, build]
     description:
       - C(query) tells what is missing and changes nothing.
-      - C(pull) fetches the missing bases and tells which of them have to be made here.
+      - C(pull) fetches the missing images that come from registries, and the missing bases, and tells which
+        bases have to be made here.
       - C(build) makes those bases, builds the missing images, and removes old ones.
   root: {type: path, required: true, description: "The platform's folder; logs go into its folder log."}
   images: {type: list, elements: dict, default: [], description: "The images that have to be there."}
   base_images: {type: list, elements: dict, default: [], description: Bases by Debian release.}
+  pulled: {type: list, elements: dict, default: [], description: "The images that come from registries."}
   contexts: {type: path, required: true, description: "The folder with the build contexts as tar files."}
   parallel_builds: {type: int, default: 2, description: "How many images are built at a time."}
   build_environment: {type: dict, default: {}, description: Arguments of the builds.}
@@ -63,6 +72,8 @@ options:
 
 RETURN = """
 missing: {type: list, returned: always, description: "Names of the images that are not there."}
+missing_pulled: {type: list, returned: always, description: "Images from registries that are not there."}
+digests: {type: dict, returned: "query, pull", description: "Digest of each image from a registry."}
 missing_contexts: {type: list, returned: query, description: Files that their builds need.}
 missing_bases: {type: list, returned: query, description: Tags of the bases that they lack.}
 contexts_left: {type: bool, returned: query, description: "Whether the folder of the contexts is there."}
@@ -71,10 +82,10 @@ built: {type: list, returned: build, description: "Name and seconds of each imag
 removed_tags: {type: list, returned: build, description: "Old tags that were removed."}
 """
 
-LINES_SHOWN = 25
 RETRY_PAUSES = (5, 20)
 PULL_TIMEOUT = 300
-BOOTSTRAP_TIMEOUT = 1800
+# What no build has used for two weeks.
+CACHE_AGE = "336h"
 
 
 class Builder:
@@ -85,6 +96,8 @@ class Builder:
         self.logs = self.root / "log"
         self.images = [Image.of(item) for item in given["images"]]
         self.suites = {item["tag"]: item["suite"] for item in given["base_images"]}
+        self.sources = {item["tag"]: item["source"] or item["tag"] for item in given["base_images"]}
+        self.pulled = [PulledImage.of(item) for item in given["pulled"]]
         self.contexts = Path(given["contexts"])
         self.parallel = given["parallel_builds"]
         # An empty variable is not an unset one to most tools, so it is left out.
@@ -93,18 +106,43 @@ class Builder:
         self.timeout = given["build_timeout"]
         self.run = run
         self.progress = Progress(self.logs / "progress")
-        self.present = self._tags()
+        self.mirrors = mirrors_mark(self.environment)
+        self.listed = parse_listed(self._list("--digests", "--format", LISTED))
+        self.present = {row.tag for row in self.listed}
 
     def _tags(self, *selection: str) -> list[str]:
         """The tags on the host, newest first."""
-        listed = self.run(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *selection])
+        return self._list("--format", "{{.Repository}}:{{.Tag}}", *selection).split()
+
+    def _list(self, *arguments: str) -> str:
+        listed = self.run(["image", "ls", *arguments])
         if listed.returncode:
             raise DockerError(f"the images cannot be listed: {listed.last_words}")
-        return list(listed.stdout.split())
+        return str(listed.stdout)
 
     def missing(self) -> list[Image]:
-        """The images that are not there."""
-        return [image for image in self.images if normal_tag(image.tag) not in self.present]
+        """The images to build: those that are not there, and what they need whose mirrors are old."""
+        absent = [image for image in self.images if normal_tag(image.tag) not in self.present]
+        below = {name for image in absent for name in image.depends_on}
+        return [
+            image for image in self.images if image in absent or (image.name in below and self._is_old(image))
+        ]
+
+    def _is_old(self, image: Image) -> bool:
+        """Whether an image names other apt mirrors than the wanted ones; its tag is the same for all."""
+        label = f'{{{{index .Config.Labels "{MIRRORS_LABEL}"}}}}'
+        told = self.run(["image", "inspect", "--format", label, image.tag])
+        mark = str(told.stdout).strip().replace("<no value>", "")
+        return not told.returncode and mark != self.mirrors
+
+    def missing_pulled(self) -> list[PulledImage]:
+        """The images from registries that are not there."""
+        return [image for image in self.pulled if not rows_of(image.reference, self.listed)]
+
+    def digests(self) -> dict[str, str]:
+        """Which image each of those from registries is, as far as the engine knows."""
+        found = {image.reference: digest_of(image, self.listed) for image in self.pulled}
+        return {reference: digest for reference, digest in found.items() if digest}
 
     def missing_bases(self) -> list[str]:
         """The tags of bases that the missing images need, and that are neither there nor built with them."""
@@ -113,70 +151,65 @@ class Builder:
         return sorted(tag for tag in needed if normal_tag(tag) not in self.present)
 
     def pull(self) -> tuple[list[str], list[str]]:
-        """Fetch the missing bases; returns the tags fetched, and those that have to be made here.
+        """Fetch what registries have; returns the tags fetched, and those of bases to be made here.
 
         Raises:
             BuildError: one can be neither fetched nor made.
         """
         fetched, bootstrap = [], []
-        for tag in self.missing_bases():
-            with self.progress:
-                self.progress.say(f"fetching {tag}")
-                pulled = self.run(["pull", "--quiet", tag])
-            if pulled.returncode == 0:
-                fetched.append(tag)
-            elif tag in self.suites:
-                bootstrap.append(tag)
-            else:
-                raise BuildError(f"{tag} is not there and cannot be fetched: {pulled.last_words}")
+        with self.progress:
+            for image in self.missing_pulled():
+                self._fetch(image)
+                fetched.append(image.reference)
+            for tag in self.missing_bases():
+                if problem := self._pull_base(tag):
+                    if tag not in self.suites:
+                        raise BuildError(f"{tag} is not there and cannot be fetched: {problem}")
+                    bootstrap.append(tag)
+                else:
+                    fetched.append(tag)
+        self.listed = parse_listed(self._list("--digests", "--format", LISTED))
         return fetched, bootstrap
 
-    def bootstrap(self, tag: str) -> None:
-        """Make a base image from Debian packages.
+    def _fetch(self, image: PulledImage) -> None:
+        log, started = self.logs / f"pull-{image.name}.log", time.monotonic()
+        with said_every_second(self.progress, lambda: how_far(image, log, started)):
+            fetch(image, log, self.run, RETRY_PAUSES)
 
-        The file system goes to a file first: a pipe into ``docker import`` would tag whatever came through
-        before a failure.
-        """
-        suite = self.suites[tag]
-        archive, sources = self.contexts / f"{suite}.tar", self.contexts / f"{suite}.list"
-        log = self.logs / f"bootstrap-{suite}.log"
-        mirrors = host_mirrors(parse_os_release(text_of("/etc/os-release")), apt_sources())
-        sources.write_text(mirrors.sources(suite), encoding="utf-8")
-        archive.unlink(missing_ok=True)
-        argv = bootstrap_argv(suite, archive, sources)
-        status = run_logged(argv, log, timeout=BOOTSTRAP_TIMEOUT, environment=self.environment)
-        if status:
-            raise BuildError(f"mmdebstrap ended with status {status}\n{excerpt(log)}")
-        change = ["--change", 'CMD ["bash"]', "--change", f"LABEL dap.base={suite}"]
-        imported = self.run(["import", *change, str(archive), tag])
-        archive.unlink()
-        if imported.returncode:
-            raise BuildError(f"docker import: {imported.last_words}")
+    def _pull_base(self, tag: str) -> str:
+        """Fetch a base; returns what went wrong."""
+        source = self.sources.get(tag, tag)
+        self.progress.say(f"fetching {source}")
+        pulled = self.run(["pull", "--quiet", source])
+        if not pulled.returncode and source != tag:
+            pulled = self.run(["tag", source, tag])
+        return str(pulled.last_words) if pulled.returncode else ""
+
+    def bootstrap(self, tag: str) -> None:
+        """Make a base image from Debian packages."""
+        make_base(tag, self.suites[tag], self.contexts, self.logs, self.environment, self.run)
 
     def build(self, image: Image) -> None:
         """Build one image; its tag appears only when the build has succeeded."""
         log = self.logs / f"build-{image.name}.log"
-        argv = build_argv(image, CA_BUNDLE if CA_BUNDLE.exists() else None, self.environment)
+        bundle = CA_BUNDLE if CA_BUNDLE.exists() else None
+        argv = build_argv(image, bundle, self.environment, self.mirrors)
         # The default builder puts the image into the engine, whatever the user has selected.
         switches = {
             "DOCKER_BUILDKIT": "1",
             "BUILDX_BUILDER": "default",
             "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
         }
-        for pause in (*RETRY_PAUSES, None):
-            status = run_logged(
-                argv,
-                log,
-                timeout=self.timeout,
-                environment={**self.environment, **switches},
-                stdin=self.contexts / image.context,
-            )
-            if not status:
-                return
-            if pause is None or not network_trouble("\n".join(tail(log, LINES_SHOWN))):
-                raise BuildError(f"docker build ended with status {status}\n{excerpt(log)}")
-            # What was built already is in the engine's cache, so another try costs little.
-            time.sleep(pause)
+        status = run_patiently(
+            argv,
+            log,
+            timeout=self.timeout,
+            pauses=RETRY_PAUSES,
+            environment={**self.environment, **switches},
+            stdin=self.contexts / image.context,
+        )
+        if status:
+            raise BuildError(f"docker build ended with status {status}\n{excerpt(log)}")
 
     def build_missing(self) -> list[Outcome]:
         """Build all missing images, saying about once a second how far it is."""
@@ -207,29 +240,23 @@ class Builder:
                     removed.append(tag)
         return removed
 
-
-def excerpt(log: Path) -> str:
-    """The end of a log and where the rest is."""
-    return "\n".join([*(f"    {line}" for line in tail(log, LINES_SHOWN)), f"  log: {log}"])
-
-
-def secret_parts(environment: Mapping[str, Any]) -> set[str]:
-    """Values with a user or password in an address, and the passwords: nothing that Ansible may print."""
-    secrets = set()
-    for value in map(str, environment.values()):
-        address = urlsplit(value if "://" in value else "")
-        if address.username or address.password:
-            secrets.add(value)
-            secrets.update(part for part in (address.password,) if part)
-    return secrets
+    def prune_cache(self) -> None:
+        """Remove what builds have not used for long; the cache grows to tens of gigabytes otherwise."""
+        with contextlib.suppress(DockerError), self.progress:
+            self.progress.say("removing what no build has used for two weeks")
+            self.run(["builder", "prune", "--force", "--filter", f"until={CACHE_AGE}"])
 
 
 def query(builder: Builder) -> dict[str, Any]:
     """Tell what is missing."""
     missing = builder.missing()
+    digests = builder.digests()
     return {
         "changed": False,
         "missing": [image.name for image in missing],
+        "missing_pulled": [image.reference for image in builder.missing_pulled()],
+        "digests": digests,
+        "dap": {"digests": digests},
         "missing_contexts": sorted({image.context for image in missing}),
         "missing_bases": builder.missing_bases(),
         "contexts_left": builder.contexts.exists(),
@@ -240,7 +267,9 @@ def build(builder: Builder) -> dict[str, Any]:
     """Make what is missing; a key ``msg`` in the result says what failed."""
     started = time.monotonic()
     for tag in builder.missing_bases():
-        with builder.progress, said_every_second(builder.progress, f"making {tag} from Debian packages"):
+        line = f"making {tag} from Debian packages"
+        began = time.monotonic()
+        with builder.progress, said_every_second(builder.progress, lambda: f"{line}: {elapsed(began)}"):  # noqa: B023
             try:
                 builder.bootstrap(tag)
             except (BuildError, KeyError) as error:
@@ -261,25 +290,9 @@ def build(builder: Builder) -> dict[str, Any]:
         plural = "image" if len(failed) == 1 else "images"
         return {**result, "msg": f"{len(failed)} {plural} could not be built:\n{details}"}
     removed = builder.prune([item["name"] for item in built])
+    if built:
+        builder.prune_cache()
     return {**result, "removed_tags": removed, "seconds": round(time.monotonic() - started)}
-
-
-@contextmanager
-def said_every_second(progress: Progress, line: str) -> Iterator[None]:
-    """Keep a progress line with the elapsed time up to date while the body runs."""
-    started, ended = time.monotonic(), False
-
-    def keep_saying() -> None:
-        while not ended:
-            progress.say(f"{line}: {elapsed(started)}")
-            time.sleep(1)
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pool.submit(keep_saying)
-        try:
-            yield
-        finally:
-            ended = True
 
 
 def make_module() -> AnsibleModule:
@@ -301,7 +314,16 @@ def make_module() -> AnsibleModule:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"tag": text, "suite": text},
+                "options": {"tag": text, "suite": text, "source": {"type": "str", "default": ""}},
+            },
+            "pulled": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    **{name: text for name in ("name", "reference", "source")},
+                    "digest": {"type": "str", "default": ""},
+                },
             },
             "contexts": {"type": "path", "required": True},
             "parallel_builds": {"type": "int", "default": 2},
@@ -313,34 +335,56 @@ def make_module() -> AnsibleModule:
     )
 
 
+def run_state(module: AnsibleModule, builder: Builder, secrets: set[str]) -> dict[str, Any]:
+    """Do what was asked for; a key ``msg`` in the result says what failed."""
+    state = module.params["state"]
+    if state == "query" or module.check_mode:
+        found = query(builder)
+        return {**found, **foreseen(state, found["missing"], found["missing_pulled"])}
+    if state == "pull":
+        fetched, bootstrap = builder.pull()
+        digests = builder.digests()
+        return {
+            "changed": bool(fetched),
+            "changed_items": [f"image {tag} pulled" for tag in fetched],
+            "bootstrap": bootstrap,
+            "digests": digests,
+            "dap": {"digests": digests},
+        }
+    for name in kept_in_history(builder.environment):
+        if builder.environment[name] in secrets:
+            module.warn(f"{name} holds a password, which stays in the history of the images built with it")
+    return build(builder)
+
+
+def foreseen(state: str, missing: Sequence[str], missing_pulled: Sequence[str]) -> dict[str, Any]:
+    """What check mode tells that would change."""
+    items = {
+        "pull": [f"image {reference} pulled" for reference in missing_pulled],
+        "build": [f"image {name} built" for name in missing],
+    }.get(state, [])
+    return {"changed": bool(items), "changed_items": items}
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = make_module()
     secrets = secret_parts(module.params["build_environment"])
     module.no_log_values.update(secrets)
-    state = module.params["state"]
     try:
-        builder = Builder(module.params, lambda argv: run_docker(argv, timeout=PULL_TIMEOUT))
-        if state == "query" or module.check_mode:
-            result = query(builder)
-            result["changed"] = state == "build" and bool(result["missing"])
-        elif state == "pull":
-            fetched, bootstrap = builder.pull()
-            result = {"changed": bool(fetched), "bootstrap": bootstrap}
-        else:
-            for name, value in builder.environment.items():
-                if value in secrets:
-                    module.warn(
-                        f"{name} holds a password, which stays in the history of the images built with it"
-                    )
-            result = build(builder)
+        docker = {"BUILDX_BUILDER": "default"}
+        builder = Builder(
+            module.params, lambda argv: run_docker(argv, timeout=PULL_TIMEOUT, environment=docker)
+        )
+        result = run_state(module, builder, secrets)
     except (DockerError, BuildError, OSError) as error:
         if isinstance(error, NoEngineError) and module.check_mode:
             # Docker comes with this very deploy, so none of the images is there yet.
-            everything = [item["name"] for item in module.params["images"]]
-            module.exit_json(
-                changed=state == "build", missing=everything, missing_contexts=[], missing_bases=[]
-            )
+            names = [item["name"] for item in module.params["images"]]
+            pulled = [item["reference"] for item in module.params["pulled"]]
+            result = foreseen(module.params["state"], names, pulled)
+            nothing: dict[str, Any] = {"missing_contexts": [], "missing_bases": [], "contexts_left": False}
+            module.exit_json(**result, missing=names, missing_pulled=pulled, **nothing)
         module.fail_json(msg=str(error))
         return
     if "msg" in result:
