@@ -231,6 +231,57 @@ def test_a_link_to_the_file_stays_a_link(folder: Path, tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o600
 
 
+# --- values before ---
+
+
+def test_a_replaced_value_is_kept_in_the_file_until_it_is_settled(folder: Path) -> None:
+    path = written(folder, GOOD)
+    store = SecretStore.load(folder, "local")
+    store.replace("minio.root_password", Secret("second"))
+    store.replace("minio.root_password", Secret("third"))
+    store.replace("minio.root_password", Secret("third"))
+    store.replace("new.secret", Secret("first"))
+    assert store.save()
+    assert path.read_text().endswith("previous:\n  minio.root_password:\n  - Kq3vT8\n  - second\n...\n")
+    again = SecretStore.load(folder, "local")
+    assert again.peek("minio.root_password") == Secret("third")
+    assert again.previous("minio.root_password") == [Secret("second"), Secret("Kq3vT8")]
+    assert again.previous("new.secret") == []
+    assert again.pending() == ["minio.root_password"]
+    assert "Kq3vT8" not in repr(again._previous)
+    again.settle(["minio.root_password", "new.secret"])
+    assert again.save()
+    assert "previous" not in path.read_text()
+    assert "Kq3vT8" not in path.read_text()
+
+
+def test_a_value_that_is_taken_back_is_none_before(folder: Path) -> None:
+    written(folder, GOOD)
+    store = SecretStore.load(folder, "local")
+    store.replace("minio.root_password", Secret("second"))
+    store.replace("minio.root_password", Secret("Kq3vT8"))
+    assert store.previous("minio.root_password") == [Secret("second")]
+
+
+def test_a_rotated_value_is_generated_once(folder: Path) -> None:
+    written(folder, GOOD.replace("hunter2secret", "''"))
+    store = SecretStore.load(folder, "local")
+    assert store.rotate("minio.root_password", 30)
+    made = store.get("minio.root_password")
+    assert re.fullmatch("[A-Za-z0-9]{30}", made.reveal())
+    assert not store.rotate("minio.root_password", 30)
+    assert store.get("minio.root_password") == made
+    assert not store.rotate("mlflow.database_password")
+    assert not store.rotate("not.there")
+    assert store.pending() == ["minio.root_password"]
+
+
+@pytest.mark.parametrize("key", ["password", "a b.c", ""])
+def test_a_value_for_a_bad_key_is_a_programming_error(folder: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="not a key of a secret"):
+        SecretStore.load(folder, "local").replace(key, Secret("value"))
+
+
 # --- interrupted writes ---
 
 
@@ -376,7 +427,7 @@ REFUSALS: dict[str, tuple[str | bytes, str, str]] = {
     "unknown keys": (
         GOOD.replace("values:", "valeus: {}\nabc: 1\nvalues:"),
         " has unknown keys: abc, valeus",
-        "remove them; known are format, inventory, platform_id, ca_fingerprint, values",
+        "remove them; known are format, inventory, platform_id, ca_fingerprint, values, previous",
     ),
     "no inventory": (
         GOOD.replace("inventory: local\n", ""),
@@ -424,6 +475,21 @@ REFUSALS: dict[str, tuple[str | bytes, str, str]] = {
         " has values that are not text: minio.root_password, mlflow.database_password",
         "write them in quotes",
     ),
+    "previous values that are no lists": (
+        GOOD.replace("...", "previous:\n  minio.root_password: hunter2before\n..."),
+        " has previous values that are not lists of text",
+        RESTORE,
+    ),
+    "previous values that are not text": (
+        GOOD.replace("...", "previous:\n  minio.root_password: [1]\n..."),
+        " has previous values that are not lists of text",
+        RESTORE,
+    ),
+    "no previous values": (
+        GOOD.replace("...", "previous:\n..."),
+        " has previous values that are not lists of text",
+        RESTORE,
+    ),
     "a key that is not text": (
         GOOD.replace("minio.root_password", "42"),
         " has values that are not text: 42",
@@ -469,6 +535,21 @@ def test_a_file_that_cannot_be_read_is_refused(folder: Path) -> None:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (
         f"{path} cannot be read: Is a directory\n"
+        "  next: run dap as the user who owns it, or correct its permissions"
+    )
+
+
+def test_a_file_of_somebody_else_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(folder, GOOD)
+
+    def forbid(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", forbid)
+    with pytest.raises(RefusedError) as caught:
+        SecretStore.load(folder, "local")
+    assert str(caught.value) == (
+        f"{path} cannot be read: Permission denied\n"
         "  next: run dap as the user who owns it, or correct its permissions"
     )
 

@@ -65,6 +65,15 @@ def test_an_encrypted_file_is_read_and_stays_encrypted(folder: Path, password: P
     assert f"new.secret: {new.reveal()}\n" in shown.stdout
 
 
+def test_values_before_are_encrypted_too(folder: Path, password: Path) -> None:
+    path = encrypted(folder)
+    store = SecretStore.load(folder, "local")
+    store.replace("mlflow.password", Secret("the-new-one"))
+    store.save()
+    assert path.read_bytes().startswith(b"$ANSIBLE_VAULT;1.1;AES256\n")
+    assert SecretStore.load(folder, "local").previous("mlflow.password") == [Secret(PASSWORD)]
+
+
 def test_the_label_of_an_encrypted_file_is_kept(folder: Path, password: Path) -> None:
     path = encrypted(folder, "--vault-id", f"prod@{password}", "--encrypt-vault-id", "prod")
     assert path.read_bytes().startswith(b"$ANSIBLE_VAULT;1.2;AES256;prod\n")

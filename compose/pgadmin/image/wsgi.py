@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
-from server import PACKAGE, administrator
-
-sys.path.insert(0, str(PACKAGE))
-import pgAdmin4
-from flask_security.utils import hash_password, verify_password
-from pgadmin.model import Role, Server, ServerGroup, User, db
-from pgadmin.utils.constants import INTERNAL
+from accounts import app, ensure_administrator
+from pgadmin.model import Server, ServerGroup, User, db
 from pgadmin.utils.paths import get_storage_directory
+from server import administrator
 
-app = pgAdmin4.app
 SERVERS_FILE = Path("/etc/dap/servers.json")
-PASSWORDS_FILE = Path("/run/secrets/pgpass")
+PASSWORDS_FILE = Path("/run/live/pgpass")
 # How the entries of the platform are told from those that people make. They see it as the entry's comment.
 MARK = "Set up by the platform: changes are undone at the next start."
-
-
-def ensure_administrator(email: str, password: str) -> User:
-    """The administrator, able to log in with ``password``."""
-    user = User.query.filter_by(username=email, auth_source=INTERNAL).first()
-    if user is None:
-        user = User(
-            username=email,
-            email=email,
-            auth_source=INTERNAL,
-            fs_uniquifier=uuid.uuid4().hex,
-            roles=[Role.query.filter_by(name="Administrator").one()],
-        )
-        db.session.add(user)
-    if user.password is None or not verify_password(password, user.password):
-        user.password = hash_password(password)
-    user.active, user.locked, user.login_attempts = True, False, 0
-    db.session.commit()
-    return user
 
 
 def link_passwords(user: User) -> str | None:

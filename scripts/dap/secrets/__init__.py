@@ -14,7 +14,7 @@ import secrets
 import string
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -101,6 +101,7 @@ class SecretStore:
         self.is_new = True
         self.repairs: list[str] = []
         self._values: dict[str, Secret] = {}
+        self._previous: dict[str, list[Secret]] = {}
         self._vault_id: str | None = None
         self._raw: bytes | None = None
         self._written = b""
@@ -125,6 +126,9 @@ class SecretStore:
             store.platform_id = document.platform_id
             store.ca_fingerprint = document.ca_fingerprint
             store._values = {key: Secret(value) for key, value in document.values.items()}
+            store._previous = {
+                key: [Secret(value) for value in values] for key, values in document.previous.items()
+            }
             store._vault_id = opened.vault_id
             store._written = store._text()
         if directory.is_dir():
@@ -155,6 +159,48 @@ class SecretStore:
         found = {key: self.peek(key) for key in sorted(self._values)}
         return {key: value for key, value in found.items() if value is not None}
 
+    def replace(self, key: str, value: Secret) -> None:
+        """Give a secret another value; the one it had is kept beside it until `settle`.
+
+        Raises:
+            ValueError: no key of a secret.
+        """
+        if not _KEY_SHAPE.fullmatch(key):
+            raise ValueError(f"not a key of a secret: {key!r}")
+        found = self.peek(key)
+        if found is not None and found != value:
+            kept = [old for old in self._previous.get(key, []) if old not in (found, value)]
+            self._previous[key] = [*kept, found]
+        self._values[key] = value
+
+    def rotate(self, key: str, length: int = 40) -> bool:
+        """Replace a secret by a generated one of ``length`` characters.
+
+        One that is missing is left for `get`, and one whose last replacement has not reached the services yet
+        keeps that value: nobody has used it.
+
+        Returns:
+            whether there is a new value.
+        """
+        found = self.peek(key)
+        if found is None or self.previous(key):
+            return False
+        self.replace(key, _generated(length, _SAFE))
+        return True
+
+    def previous(self, key: str) -> list[Secret]:
+        """What a service may still have in place of the secret's value, the likeliest first."""
+        return self._previous.get(key, [])[::-1]
+
+    def pending(self) -> list[str]:
+        """The keys of secrets whose new value may not have reached all services yet, sorted."""
+        return sorted(self._previous)
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Forget what the secrets were before: all services have the new values."""
+        for key in keys:
+            self._previous.pop(key, None)
+
     def save(self) -> bool:
         """Write the file if something changed; encrypted if it was encrypted.
 
@@ -183,14 +229,21 @@ class SecretStore:
             raise ValueError(f"not a key of a secret: {key!r}")
         found = self.peek(key)
         if found is None:
-            found = Secret("".join(secrets.choice(alphabet) for _ in range(length)))
+            found = _generated(length, alphabet)
             self._values[key] = found
         return found
 
     def _text(self) -> bytes:
         values = {key: secret.reveal() for key, secret in self._values.items()}
-        document = secrets_format.Document(self.inventory, self.platform_id, self.ca_fingerprint, values)
+        previous = {key: [old.reveal() for old in kept] for key, kept in self._previous.items()}
+        document = secrets_format.Document(
+            self.inventory, self.platform_id, self.ca_fingerprint, values, previous
+        )
         return document.text()
+
+
+def _generated(length: int, alphabet: str) -> Secret:
+    return Secret("".join(secrets.choice(alphabet) for _ in range(length)))
 
 
 def ownership_conflict(

@@ -17,7 +17,7 @@ from dap.errors import RefusedError
 
 FORMAT = 1
 
-_KEYS = ("format", "inventory", "platform_id", "ca_fingerprint", "values")
+_KEYS = ("format", "inventory", "platform_id", "ca_fingerprint", "values", "previous")
 _RESTORE = "restore the file from a backup"
 _TWICE = "key written twice"
 # YAML's end mark. A file that was cut off is often still valid YAML, with fewer or shorter values.
@@ -25,7 +25,7 @@ _END = "..."
 _HEADER = """\
 # The secrets of the inventory '{inventory}'. Keep a copy of this folder in a safe place: without it the
 # platform's data cannot be used any more.
-# Only missing and blank values are filled in. To choose a value, write it here in quotes and deploy.
+# Only missing and blank values are filled in. To choose a value: dap secret set. For new ones: dap rotate.
 # This file is written anew when something changes; comments are not kept. It may be encrypted as a whole:
 # ansible-vault encrypt, with ANSIBLE_VAULT_PASSWORD_FILE set for dap.
 """
@@ -40,22 +40,26 @@ class Document:
         platform_id: a random UUID.
         ca_fingerprint: SHA-256 of the CA's certificate in hexadecimal, or empty.
         values: the secrets by key; blank ones are empty.
+        previous: what values were before they were replaced, oldest first, as long as it may still be in use.
     """
 
     inventory: str
     platform_id: str
     ca_fingerprint: str
     values: dict[str, str] = field(repr=False)
+    previous: dict[str, list[str]] = field(repr=False, default_factory=dict)
 
     def text(self) -> bytes:
         """The file's content, the same for the same document."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "inventory": self.inventory,
             "platform_id": self.platform_id,
             "ca_fingerprint": self.ca_fingerprint,
             "values": {key: self.values[key] for key in sorted(self.values)},
         }
+        if self.previous:
+            document["previous"] = {key: self.previous[key] for key in sorted(self.previous)}
         body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000, explicit_end=True)
         return (_HEADER.format(inventory=self.inventory) + body).encode()
 
@@ -90,7 +94,8 @@ def parse(content: bytes, path: Path, inventory: str) -> Document:
     fingerprint = raw.get("ca_fingerprint")
     if not isinstance(fingerprint, str) or not re.fullmatch(r"([0-9a-f]{64})?", fingerprint):
         raise RefusedError(f"{path} has no valid ca_fingerprint (64 hexadecimal digits, or '')", _RESTORE)
-    return Document(inventory, platform_id, fingerprint, _values(raw.get("values"), path))
+    previous = _previous(raw.get("previous", {}), path)
+    return Document(inventory, platform_id, fingerprint, _values(raw.get("values"), path), previous)
 
 
 def is_uuid(text: str) -> bool:
@@ -120,6 +125,16 @@ def _values(values: object, path: Path) -> dict[str, str]:
         names = ", ".join(sorted(map(str, wrong)))
         raise RefusedError(f"{path} has values that are not text: {names}", "write them in quotes")
     return {key: value or "" for key, value in values.items()}
+
+
+def _previous(previous: object, path: Path) -> dict[str, list[str]]:
+    known = isinstance(previous, dict) and all(
+        isinstance(key, str) and isinstance(values, list) and all(isinstance(value, str) for value in values)
+        for key, values in previous.items()
+    )
+    if not isinstance(previous, dict) or not known:
+        raise RefusedError(f"{path} has previous values that are not lists of text", _RESTORE)
+    return previous
 
 
 def _is_text(value: object) -> bool:
