@@ -68,11 +68,18 @@ def _item(location: Location, field: FieldInfo) -> Location | None:
 def _sections() -> Iterator[tuple[Location, type[Section], FieldInfo | None]]:
     """Every section with its location and the field that holds it, the top level first."""
     yield (), Platform, None
-    for name, field in Platform.model_fields.items():
-        location = _item((name,), field) or (name,)
+    yield from _sections_below((), Platform)
+
+
+def _sections_below(
+    above: Location, outer: type[Section]
+) -> Iterator[tuple[Location, type[Section], FieldInfo | None]]:
+    for name, field in outer.model_fields.items():
+        location = _item((*above, name), field) or (*above, name)
         section = section_at(location)
         if section:
             yield location, section, field
+            yield from _sections_below(location, section)
 
 
 def _shown(value: object) -> str:
@@ -251,7 +258,7 @@ def _setting(location: Location, field: FieldInfo, indent: str, dash: str = "") 
     name = f"{indent}{dash}{location[-1]}"
     item = _item(location, field)
     section = section_at(item or location)
-    if section is None:
+    if section is None or field.default is None:
         yield from _plain_setting(name, field, indent)
         return
     yield False, f"{name}:"
@@ -273,7 +280,7 @@ def _plain_setting(name: str, field: FieldInfo, indent: str) -> Iterator[tuple[b
         for entry in example:
             yield False, f"{indent}  - {_shown(entry)}"
     else:
-        yield False, f"{name}: {_shown(example if default in (None, '') else default)}"
+        yield False, f"{name}: {_shown(example if default in (None, '', {}) else default)}"
 
 
 def _prose(text: str, indent: str) -> list[str]:
@@ -301,6 +308,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": _page("reference.cli", "cli_page"),
     "docs/reference/service-manifest.md": _page("reference.services", "manifest_page"),
     "docs/reference/services.md": _page("reference.services", "services_page"),
+    "docs/reference/troubleshooting.md": _page("reference.troubleshooting", "troubleshooting_page"),
     "docs/reference/platform.schema.json": json_schema,
     "ansible/inventories/example/group_vars/all/platform.yml": commented_example,
 }

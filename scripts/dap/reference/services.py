@@ -17,12 +17,12 @@ from dap.layout import compose_dir
 from dap.reference.cli import paragraph, table
 from dap.services import container
 from dap.services.manifest import Service, Web, find_folders, load_services
-from dap.services.manifest_schema import GUARDED, Manifest, ManifestSection, section_in
+from dap.services.manifest_schema import DOCKER_SOCKET, GUARDED, Manifest, ManifestSection, section_in
 from dap.site import Site
-from dap.verify import CHECKS, data, tracking, web
+from dap.verify import CHECKS, data, gitlab, portainer, tracking, web
 
 # Each registers its checks when it is imported.
-CHECK_MODULES = (data, tracking, web)
+CHECK_MODULES = (data, gitlab, portainer, tracking, web)
 
 # --- the manifest ----------------------------------------------------------------------------------------
 
@@ -49,8 +49,10 @@ was probably meant.
 | `image/` | The build context with a `Dockerfile`, where `image` has `build`. Not templates. |
 | `config/` | Configuration files; the container sees them in `/etc/dap`, read-only, mode 0444. |
 | `secrets/` | Files with secrets in them, in `/run/secrets`, mode 0400, owned by the service's user. |
+| `live/` | The same in `/run/live`, for what it reads again while it runs: by itself, or at `reload`. |
 
-In `config/` and `secrets/` a file that ends in `.j2` is a template and loses that ending; others are copied.
+Where a file of `config/` or `secrets/` changes, the container is replaced; where one of `live/` does, it is
+not. A file that ends in `.j2` is a template and loses that ending; others are copied.
 A name that begins with `_` is no file of its own: other templates import it.
 """
 
@@ -60,6 +62,8 @@ _VARIABLES = {
     "service": "this service: `service.name`, `service.title`, `service.user` (number), `service.hosts`"
     " (its web names)",
     "host": "the host it runs on: `host.memory_mib`, `host.cpus`",
+    "databases": "the service's own databases by name: `host`, `port`, `user`, `sslmode`",
+    "s3": "the object storage as services reach it: `s3.endpoint`, `s3.region`, `s3.tls`; empty without one",
     "port_suffix": "`:8443` where HTTPS is not on 443, else empty",
     "ports": "the configuration's ports, such as the one of `https`",
     "time_zone": "the configuration's time zone",
@@ -79,10 +83,13 @@ _VARIABLES = {
     "hsts": "whether browsers trust the certificate without being told to",
 }
 _SPECIAL_VARIABLES = {
-    "administers": "with `admin_of`: list of servers: `service`, `host`, `tls` (true or false)",
+    "administers": "with `admin_of`: list of servers: `service`, `host`, `port`, `user`, `tls` (true or"
+    " false)",
+    "snippets": "with `provides: proxy`: what operators add to the server blocks, by service",
 }
 _SECRET_VARIABLES = {
     "secret": '`secret("name")`: the value of one of the service\'s secrets',
+    "previous": '`previous("name")`: what it was before, a list, while its rotation is not over',
     "admin_secret": '`admin_secret("postgres-data")`, with `admin_of`: the administrator\'s password there',
     "web_users": "with `provides: proxy`: list of accounts of the platform's login: `name`, `hash`, `basic`",
     "desired_state": "with `provides: jobs`: what the provisioning jobs are to bring about, as JSON",
@@ -102,6 +109,14 @@ services:
   guestbook:
     healthcheck:
       test: [CMD, healthcheck, "http://127.0.0.1:8000/"]
+"""
+_SAMPLE_SERVER = """\
+title: PostgreSQL
+summary: The server that the sample's database lies on
+image: {build: "1"}
+user: 10002
+memory: 1g
+provides: postgres
 """
 _SAMPLE = """\
 # service.yml
@@ -199,7 +214,9 @@ def sample_site() -> tuple[Site, Service]:
     """A platform with one service of its own, for the examples of the page."""
     manifest = Manifest.model_validate(yaml.safe_load(_SAMPLE))
     service = Service("guestbook", Path("guestbook"), manifest)
-    services = load_services(find_folders([compose_dir()])) | {"guestbook": service}
+    database = Manifest.model_validate(yaml.safe_load(_SAMPLE_SERVER))
+    services = {"postgres-service": Service("postgres-service", Path("postgres-service"), database)}
+    services |= load_services(find_folders([compose_dir()])) | {"guestbook": service}
     host = Host("alpha", frozenset({SERVICE_HOST}), {})
     platform = Platform(domain="dap.example.com")
     inventory = Inventory("team", Path(), Path("platform.yml"), Path("hosts.yml"), platform, (host,))
@@ -222,7 +239,8 @@ def _fragment_text() -> str:
     guarded = ", ".join(f"`{key}`" for key in GUARDED)
     refused = (
         "What the platform sets for the sake of security and order is refused in a fragment, unless the"
-        f" manifest gives the reason under `exceptions`, for each key: {guarded}."
+        f" manifest gives the reason under `exceptions`, for each key: {guarded}. A mount of the Docker"
+        f" socket needs a reason too, under `{DOCKER_SOCKET}`."
     )
     return "\n".join(
         [
