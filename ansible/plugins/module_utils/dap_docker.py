@@ -44,7 +44,10 @@ Run = Callable[[Sequence[str]], Finished]
 
 
 def run_docker(
-    argv: Sequence[str], timeout: float = 120, environment: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    timeout: float = 120,
+    environment: Mapping[str, str] | None = None,
+    stdin: str = "",
 ) -> Finished:
     """Run ``docker`` with the given arguments and wait for it.
 
@@ -52,6 +55,7 @@ def run_docker(
         argv: the arguments after ``docker``.
         timeout: seconds after which the command is ended and counts as failed (``TIMED_OUT``).
         environment: variables to add to the process environment.
+        stdin: what the command reads from its standard input.
 
     Raises:
         NoEngineError: there is no client, or no engine answers.
@@ -65,7 +69,7 @@ def run_docker(
             errors="replace",
             timeout=timeout,
             check=False,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             env={**os.environ, "PATH": search_path(), **(environment or {})},
         )
     except FileNotFoundError:
@@ -153,10 +157,11 @@ class Progress:
         self.path = path
 
     def say(self, line: str) -> None:
-        """Replace the line; a reader never sees half of one."""
+        """Replace the line; a reader never sees half of one. Failing to write stops nobody's work."""
         new = self.path.with_name(self.path.name + ".new")
-        new.write_text(line + "\n", encoding="utf-8")
-        new.replace(self.path)
+        with contextlib.suppress(OSError):
+            new.write_text(line + "\n", encoding="utf-8")
+            new.replace(self.path)
 
     def __enter__(self) -> Progress:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,11 @@ role carries out. It runs on the hosts, whose Python may be as old as 3.10.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .dap_apt import AptFile, AptSource, base_source, docker_repository_file, next_release_files
+from .dap_proxy import NONE as NO_PROXY
+from .dap_proxy import Proxy, ProxyFile, without_login
 
 # The oldest of each that the platform's Compose files and image builds work with.
 REQUIRED = {"engine": (20, 10), "compose": (2, 20), "buildx": (0, 10)}
@@ -65,6 +67,7 @@ class EngineState:
         buildx: version of the buildx plugin; empty when there is none.
         podman: the command ``docker`` is Podman.
         packages: those of Docker's packages that are installed, with their versions.
+        proxy: what the running engine reaches registries through.
     """
 
     command: str = ""
@@ -74,6 +77,7 @@ class EngineState:
     buildx: str = ""
     podman: bool = False
     packages: dict[str, str] = field(default_factory=dict)
+    proxy: Proxy = NO_PROXY
 
     @property
     def snap(self) -> bool:
@@ -104,6 +108,8 @@ class HostState:
         repository_reachable: whether Docker's own repository answers; None when nobody asked.
         sources: the host's apt sources.
         apparmor_unready: the kernel confines with AppArmor, but its parser is missing.
+        proxy: what the engine has to reach registries through; empty to leave that to the operator.
+        proxy_files: those of the platform's files about it that are not as they have to be.
     """
 
     os_id: str
@@ -115,6 +121,8 @@ class HostState:
     repository_reachable: bool | None = None
     sources: tuple[AptSource, ...] = ()
     apparmor_unready: bool = False
+    proxy: Proxy = NO_PROXY
+    proxy_files: tuple[ProxyFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,8 @@ class Plan:
         start: how the engine is to be started: ``systemd``, ``sysv``, ``detached``, or empty when it runs.
         notes: what the operator should know.
         suggestion: what to do about a refusal.
+        proxy_files: files about the proxy that are to be written or removed.
+        restart: why the running engine is to be restarted; empty when it is not.
     """
 
     outcome: str
@@ -144,6 +154,8 @@ class Plan:
     start: str = ""
     notes: tuple[str, ...] = ()
     suggestion: str = ""
+    proxy_files: tuple[ProxyFile, ...] = ()
+    restart: str = ""
 
     @property
     def installs(self) -> bool:
@@ -153,7 +165,7 @@ class Plan:
     @property
     def needed(self) -> bool:
         """Whether there is anything to do."""
-        return self.installs or bool(self.start)
+        return self.installs or bool(self.start or self.proxy_files or self.restart)
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -222,6 +234,34 @@ def plan(host: HostState, platform: str, repository: str) -> Plan:
     refused = refusal(host)
     if refused:
         return refused
+    decided = _packages_plan(host, platform, repository)
+    if decided.outcome == "refuse":
+        return decided
+    restart = proxy_restart(host.engine, host.proxy, host.proxy_files)
+    # Where no init system restarts it, it is stopped and then started like one that does not run.
+    start = "detached" if restart and host.init == "none" else decided.start
+    return replace(decided, proxy_files=host.proxy_files, restart=restart, start=start)
+
+
+def proxy_restart(engine: EngineState, proxy: Proxy, differing: tuple[ProxyFile, ...]) -> str:
+    """Why a running engine has to be restarted for its proxy, for people; empty when it has not."""
+    if not engine.running:
+        return ""
+    if not proxy:
+        # A proxy that the operator has set is left alone: only the platform's own files say that it was ours.
+        gone = bool(differing) and bool(engine.proxy)
+        return f"without the proxy {engine.proxy.name}" if gone else ""
+    return "" if _as_told(engine.proxy) == _as_told(proxy) else f"with the proxy {proxy.name}"
+
+
+def _as_told(proxy: Proxy) -> tuple[str, str, frozenset[str]]:
+    # The engine hides logins when it is asked. A name without a dot is a service, which it never calls: for
+    # a new service it is not restarted.
+    around = frozenset(name for name in proxy.no_proxy if re.search(r"[.:/*]", name))
+    return without_login(proxy.http), without_login(proxy.https), around
+
+
+def _packages_plan(host: HostState, platform: str, repository: str) -> Plan:
     missing = lacking(host.engine)
     start = "" if host.engine.running and host.enabled is not False else _starter(host.init)
     notes = _notes(host)

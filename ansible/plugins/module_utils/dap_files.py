@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 PENDING = ".pending.json"
 """Paths of the tree that were changed since the services were last told."""
 
@@ -128,7 +130,18 @@ class Tree:
             return None
 
     def write(self, entry: Entry, incoming: str) -> None:
-        """Write a file in the folder ``incoming``, with owner and mode, then move it into its place."""
+        """Write a file in the folder ``incoming``, with owner and mode, then move it into its place.
+
+        Raises:
+            TreeError: it cannot be written, for example because the disk is full; the old one is still there.
+        """
+        try:
+            self._write(entry, incoming)
+        except OSError as error:
+            hint = f": make room on the file system of {self.root}" if error.errno in NO_SPACE else ""
+            raise TreeError(f"cannot write {self.root / entry.path}: {error.strerror}{hint}") from error
+
+    def _write(self, entry: Entry, incoming: str) -> None:
         with (
             self.folder(f"{incoming}/new", create=True) as (staging, new),
             self.folder(entry.path, create=True) as (target, name),

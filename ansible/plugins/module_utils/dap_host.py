@@ -28,6 +28,7 @@ class Finding:
         value: what was found.
         reason: why that is a problem.
         suggestion: what to do about it.
+        service: the service that it is about, if it is about one.
     """
 
     severity: str
@@ -35,6 +36,7 @@ class Finding:
     value: str
     reason: str
     suggestion: str
+    service: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class HostFacts:
     platform_id: str | None = None
     has_data: bool = False
     occupants: tuple[Occupant, ...] = field(default=())
+    project_folder: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """The facts as the module returns them."""
@@ -206,6 +209,7 @@ def judge(facts: HostFacts, wants: Wants) -> list[Finding]:
         *_judge_size(facts, wants),
         *_judge_ports(facts, wants),
         *_judge_data(facts, wants),
+        *_judge_name(facts, wants),
     ]
     return sorted(findings, key=lambda finding: finding.severity != "error")
 
@@ -318,6 +322,7 @@ def _judge_ports(facts: HostFacts, wants: Wants) -> list[Finding]:
                     f"in use by {owner}",
                     f"{service} is to be published there ({address}:{port})",
                     "stop that program, or choose another port or listen address in the configuration",
+                    service,
                 )
             )
     return findings
@@ -333,5 +338,21 @@ def _judge_data(facts: HostFacts, wants: Wants) -> list[Finding]:
             facts.platform_id,
             f"it belongs to another platform; this inventory's is {wants.platform_id}",
             "use the inventory and the secrets that it was made with, or choose another data folder",
+        )
+    ]
+
+
+def _judge_name(facts: HostFacts, wants: Wants) -> list[Finding]:
+    """Containers of another platform with the same name: a deploy would replace them by its own."""
+    if not facts.project_folder or facts.platform_id:
+        return []  # whose data these are is asked with the data
+    return [
+        Finding(
+            "error",
+            "platform_name",
+            wants.project,
+            f"a platform of this name runs from {facts.project_folder}, and {facts.data.path} holds nothing"
+            " of it",
+            "write another platform_name, or the paths that it was deployed with",
         )
     ]

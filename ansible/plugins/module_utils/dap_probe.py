@@ -23,6 +23,7 @@ from .dap_host import (
     parse_os_release,
     parse_published,
 )
+from .dap_proxy import SYSV_DEFAULTS, Proxy, ProxyFile, differing, wanted_files
 
 # A hanging engine must not hang the preflight.
 _LIMIT_S = 20
@@ -82,6 +83,11 @@ def text_of(path: str) -> str:
         return ""
 
 
+def text_or_none(path: str) -> str | None:
+    """The text of a file; None when it is not there."""
+    return text_of(path) if Path(path).exists() else None
+
+
 def os_release() -> dict[str, str]:
     """The host's ``os-release``."""
     return parse_os_release(text_of("/etc/os-release") or text_of("/usr/lib/os-release"))
@@ -96,6 +102,17 @@ def init_system() -> str:
     if pipe and text_of("/proc/1/comm").strip() == "init":
         return "sysv"
     return "none"
+
+
+def process_of(pid_file: str, program: str) -> int:
+    """Id of the running process that a file names; 0 when there is none, or it is another program by now."""
+    number = text_of(pid_file).strip()
+    if not number.isdigit():
+        return 0
+    _, _, status = text_of(f"/proc/{number}/stat").rpartition(")")
+    # One that has ended keeps its name until its parent notices, and in a container nobody may.
+    ended = status.split()[:1] == ["Z"]
+    return int(number) if text_of(f"/proc/{number}/comm").strip() == program and not ended else 0
 
 
 def service_enabled(init: str) -> bool | None:
@@ -146,10 +163,11 @@ def engine_state() -> EngineState:
         ("docker", "buildx", "version"),
         ("docker", "--version"),
         ("dockerd", "--version"),
+        ("docker", "info", "--format", "{{.HTTPProxy}}\t{{.HTTPSProxy}}\t{{.NoProxy}}"),
     )
     with ThreadPoolExecutor(len(asked)) as pool:
         packages = pool.submit(installed_packages)
-        running, compose, buildx, client, installed = pool.map(lambda argv: output_of(*argv), asked)
+        running, compose, buildx, client, installed, proxy = pool.map(lambda argv: output_of(*argv), asked)
     return EngineState(
         command=str(Path(command).resolve()) if command and "/snap/" not in command else command,
         running=running,
@@ -158,7 +176,27 @@ def engine_state() -> EngineState:
         buildx=_version(buildx),
         podman="podman" in client.lower(),
         packages=packages.result(),
+        proxy=_engine_proxy(proxy) if running else Proxy(),
     )
+
+
+def _engine_proxy(told: str) -> Proxy:
+    """The proxy that the engine tells of; with the logins that it hides, where its process shows them."""
+    http, https, no_proxy = [*told.split("\t"), "", "", ""][:3]
+    names = dict(zip(("http_proxy", "https_proxy", "no_proxy"), (http, https, no_proxy), strict=True))
+    proxy = Proxy.from_environment(names)
+    if "xxxxx:xxxxx@" in http + https:
+        process = text_of("/var/run/docker.pid").strip()
+        pairs = (pair.partition("=") for pair in text_of(f"/proc/{process}/environ").split("\0"))
+        own = Proxy.from_environment({name: value for name, _, value in pairs})
+        return own if own.name == proxy.name else proxy
+    return proxy
+
+
+def differing_proxy_files(platform: str, init: str, proxy: Proxy) -> tuple[ProxyFile, ...]:
+    """Those of the platform's files about the engine's proxy that are not as they have to be."""
+    wanted = wanted_files(platform, init, proxy, text_of(SYSV_DEFAULTS))
+    return tuple(differing(wanted, {file.path: text_or_none(file.path) for file in wanted}))
 
 
 def _version(text: str) -> str:
@@ -242,14 +280,27 @@ def occupants(ports: set[int], engine_runs: bool) -> tuple[Occupant, ...]:
     return tuple(found)
 
 
+def project_folder(project: str) -> str:
+    """The folder that the containers of a Compose project were started from; empty where there are none."""
+    label = "com.docker.compose.project"
+    told = output_of(
+        *("docker", "ps", "--all", "--filter", f"label={label}={project}"),
+        *("--format", f'{{{{.Label "{label}.working_dir"}}}}'),
+    )
+    return (told.splitlines() or [""])[0]
+
+
 def _has_folders(folder: Path) -> bool:
     try:
-        return any(entry.is_dir() for entry in folder.iterdir())
+        # A file system of its own begins with the folder for what fsck finds; a deploy that was killed before
+        # it had said whose data these are leaves its own folder.
+        none = ("lost+found", ".incoming-open")
+        return any(entry.is_dir() and entry.name not in none for entry in folder.iterdir())
     except OSError:
         return False
 
 
-def host_facts(root: str, data: str, ports: set[int], engine: EngineState) -> HostFacts:
+def host_facts(root: str, data: str, ports: set[int], engine: EngineState, project: str = "") -> HostFacts:
     """Everything that the preflight tells about the host.
 
     Args:
@@ -257,6 +308,7 @@ def host_facts(root: str, data: str, ports: set[int], engine: EngineState) -> Ho
         data: folder of the platform's data.
         ports: TCP ports whose holders are wanted.
         engine: what the host has of Docker.
+        project: Compose project whose folder is wanted; none where it is empty.
     """
     system = os_release()
     about = (
@@ -283,4 +335,5 @@ def host_facts(root: str, data: str, ports: set[int], engine: EngineState) -> Ho
         platform_id=text_of(f"{data}/.platform-id").strip() or None,
         has_data=_has_folders(Path(data)),
         occupants=occupants(ports, bool(engine.running)),
+        project_folder=project_folder(project) if engine.running and project else "",
     )

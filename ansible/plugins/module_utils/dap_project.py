@@ -61,9 +61,16 @@ def compare(before: Iterable[Container], after: Iterable[Container]) -> Differen
     )
 
 
-def predict(hashes: Mapping[str, str], containers: Iterable[Container]) -> Difference:
-    """What ``up`` would do, from the configuration hashes of the services and of the containers."""
-    there = by_place(containers)
+def predict(
+    hashes: Mapping[str, str], containers: Iterable[Container], only: set[str] | None = None
+) -> Difference:
+    """What ``up`` would do, from the configuration hashes of the services and of the containers.
+
+    Args:
+        only: the services that are looked at; all if None.
+    """
+    there = {place: item for place, item in by_place(containers).items() if only is None or place[0] in only}
+    hashes = {service: value for service, value in hashes.items() if only is None or service in only}
     services = {service for service, _ in there}
     differing, stopped, orphaned = set(), set(), set()
     for (service, _), container in there.items():
@@ -134,6 +141,9 @@ def describe_failure(containers: Sequence[Container], logs: Mapping[str, str], o
         return "docker compose: " + ("\n".join(said[-5:]) or "failed without a word")
     verb = "is" if len(bad) == 1 else "are"
     lines = [f"{len(bad)} of {len(by_place(containers))} services {verb} not well:"]
+    # What the engine refused; that a container is not healthy is said better below.
+    refused = [line.strip() for line in output if line.startswith(("Error response", "error while"))]
+    lines += [f"  docker compose: {line[:500]}" for line in refused[-1:]]
     for container in bad:
         lines.append(f"  {container.service}: {state_of(container)}")
         if container.status != "created" and container.health_output:

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from .dap_files import PENDING, Tree, TreeError
 
 BUILD_CONTEXTS = ".build"
+# Belongs to the file system, not to what is on it.
+LOST = "lost+found"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def data_to_remove(marker: Path | None, owner: str) -> list[Path]:
     """
     if marker is None or not marker.parent.is_dir():
         return []
-    content = [path for path in sorted(marker.parent.iterdir()) if path != marker]
+    content = [path for path in sorted(marker.parent.iterdir()) if path != marker and path.name != LOST]
     written = marker.read_text(encoding="utf-8").strip() if marker.exists() else ""
     if not content and not written:
         return []
@@ -94,7 +96,9 @@ def apply_removal(tree: Tree, removal: Removal) -> list[str]:
             removal.data[-1].parent.rmdir()
     with contextlib.suppress(OSError):
         tree.root.rmdir()
-    return sorted(path.name for path in tree.root.iterdir()) if tree.root.is_dir() else []
+    return (
+        sorted(path.name for path in tree.root.iterdir() if path.name != LOST) if tree.root.is_dir() else []
+    )
 
 
 def remove_whole(path: Path) -> None:

@@ -3,42 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dap_docker import (
-    PROJECT_LABEL,
-    TIMED_OUT,
-    Container,
-    DockerError,
-    Finished,
-    NoEngineError,
-    Progress,
-    Run,
-    elapsed,
-    project_containers,
-    run_docker,
-    tail,
-)
-from ansible.module_utils.dap_files import PENDING, Tree
+from ansible.module_utils.dap_compose_project import Project
+from ansible.module_utils.dap_docker import PROJECT_LABEL, Container, DockerError, NoEngineError, run_docker
+from ansible.module_utils.dap_files import TreeError
+from ansible.module_utils.dap_job import without_servers
+from ansible.module_utils.dap_planned import COMPOSE_FILE, explain, laid_out
 from ansible.module_utils.dap_probe import search_path
-from ansible.module_utils.dap_project import (
-    LOG_LINES,
-    Difference,
-    compare,
-    describe_failure,
-    parse_hashes,
-    predict,
-    to_signal,
-)
+from ansible.module_utils.dap_project import Difference, compare, parse_hashes, predict, to_signal
 
 DOCUMENTATION = """
 module: dap_compose
@@ -68,6 +45,7 @@ options:
     default: []
     description:
       - All services that run. Where just these run well, and no file has changed, Compose is not asked.
+      - In check mode a job does not ask those of them that do not run yet.
   reload:
     type: list
     elements: dict
@@ -78,8 +56,25 @@ options:
     elements: str
     default: []
     description: Files that changed, or would in check mode, beside those in C(.pending.json).
-  services_changed: {type: bool, default: false, description: "In check mode, that C(up) would change them."}
+  alone:
+    type: bool
+    default: false
+    description: Only C(services) are looked at, started and told, and not what they need.
+  touched:
+    type: list
+    elements: str
+    default: []
+    description: Services that were started in this run already, and so need no signal.
+  planned_files:
+    type: list
+    elements: dict
+    default: []
+    description: The Compose files as they would be, for check mode. The project's own is JSON.
   arguments: {type: list, elements: str, default: [], description: "What C(run) runs, service first."}
+  job_input:
+    type: str
+    default: ""
+    description: What the job has to bring about, in base64, to be read by it instead of the file that it has.
 """
 
 RETURN = """
@@ -90,126 +85,22 @@ removed: {type: list, returned: up and absent, description: "Services whose cont
 reloaded: {type: list, returned: up, description: "Services that got their signal."}
 changes: {type: list, returned: run, description: "What the job changed, or would change."}
 ok: {type: int, returned: run, description: "How many things the job found in order."}
+dap:
+  type: dict
+  returned: always
+  description:
+    - C(containers) lists what happens to them, each with C(service), C(action), in check mode C(reasons).
+    - C(provisioning) lists the changes of the job, C(asked) the servers that it has looked at in check mode.
+    - C(unasked) says of a server why it could not look at it, C(reason) of the rest.
 """
 
-COMPOSE_FILE = "compose.yaml"
-POLL_SECONDS: float = 3
 
+def up(project: Project, *, tell: bool = True) -> dict[str, Any]:
+    """Start the project; a key ``msg`` in the result says what failed.
 
-class Project:
-    """A Compose project on this host."""
-
-    def __init__(self, given: Mapping[str, Any], run: Run) -> None:
-        self.root = Path(given["project_directory"])
-        self.name: str = given["project"]
-        self.wait_seconds: int = given["wait_seconds"]
-        self.services: list[str] = given["services"]
-        self.expected: list[str] = given["expected"]
-        self.reload: list[dict[str, Any]] = given["reload"]
-        self.arguments: list[str] = given["arguments"]
-        self.changed_paths = {*given["changed_paths"], *Tree(self.root).owned(PENDING)}
-        self.services_changed = given["services_changed"] or bool(self.changed_paths)
-        self.run = run
-        self.progress = Progress(self.root / "log" / "progress")
-        self.log = self.root / "log" / "up.log"
-
-    def compose(self, *arguments: str) -> list[str]:
-        """The arguments of ``docker`` for a command on this project's files."""
-        return ["compose", "--project-directory", str(self.root), "-p", self.name, *arguments]
-
-    def containers(self) -> list[Container]:
-        """All containers of the project."""
-        return list(project_containers(self.run, self.name))
-
-    def start(self) -> bool:
-        """Run ``up`` and wait; returns whether everything got well in time.
-
-        The limit is kept here: Compose (2.26) waits without one for a service that others depend on.
-        """
-        # Images are there already, so that a missing one is an error here and not a surprise from a registry.
-        up = ["up", "--detach", "--wait", "--wait-timeout", str(self.wait_seconds), "--no-build"]
-        up += ["--pull", "never", "--quiet-pull"]
-        argv = ["docker", *self.compose(*up, *(self.services or ["--remove-orphans"]))]
-        started = time.monotonic()
-        with self.progress, self.log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - the module's own command
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.root,
-                start_new_session=True,
-            )
-            try:
-                while time.monotonic() - started < self.wait_seconds:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        return process.wait(timeout=POLL_SECONDS) == 0
-                    waiting = {
-                        item.service for item in self.containers() if not item.well and not item.one_off
-                    }
-                    self.progress.say(
-                        f"starting {elapsed(started)}: waiting for {', '.join(sorted(waiting))}"
-                    )
-                return False
-            finally:
-                end(process)
-
-    def settled(self, containers: Sequence[Container]) -> bool:
-        """Whether the wanted services run well, and no file has changed: then Compose need not be asked.
-
-        It compares the same things and takes a second for that. What it would notice besides, an image tag
-        that means another image now, does not happen to tags that name their content.
-        """
-        if self.changed_paths:
-            return False
-        present = {item.service for item in containers if not item.one_off}
-        well = {item.service for item in containers if item.well and not item.one_off}
-        if self.services:
-            return well.issuperset(self.services)
-        return bool(self.expected) and well == present == set(self.expected)
-
-    def tell(self, touched: set[str], containers: Sequence[Container]) -> list[str]:
-        """Send the signals that are due, then forget the changed files; returns the services told."""
-        told = []
-        for service, name in to_signal(self.reload, self.changed_paths, touched):
-            running = [item.identifier for item in containers if item.service == service and item.well]
-            if running:
-                sent = self.run(["kill", "--signal", name, *running])
-                if sent.returncode:
-                    raise DockerError(f"{service} did not take signal {name}: {sent.last_words}")
-                told.append(service)
-        (self.root / PENDING).unlink(missing_ok=True)
-        return told
-
-    def remove_one_off(self, service: str, containers: Sequence[Container]) -> None:
-        """Remove the containers of jobs that nobody waits for any more."""
-        left = [item.identifier for item in containers if item.one_off and item.service == service]
-        if left:
-            self.run(["rm", "--force", *left])
-
-    def failure(self, containers: Sequence[Container]) -> str:
-        """What is wrong, with the services' own last words."""
-        logs = {}
-        for container in containers:
-            if not container.well and container.status != "created":
-                said = self.run(["logs", "--tail", str(LOG_LINES), container.identifier])
-                logs[container.name] = said.stdout + said.stderr
-        described = describe_failure(containers, logs, tail(self.log, 40))
-        return f"{described}\n  log: {self.log}"
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a client and the plugin that it started, if they still run."""
-    for signal_number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, signal_number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-
-
-def up(project: Project) -> dict[str, Any]:
-    """Start the project; a key ``msg`` in the result says what failed."""
+    Args:
+        tell: whether services are told of changed files: at the end of a deploy, and to each once.
+    """
     before = project.containers()
     if project.settled(before):
         return {**compare(before, before).result(), "reloaded": []}
@@ -218,68 +109,63 @@ def up(project: Project) -> dict[str, Any]:
     difference = compare(before, after)
     if not well:
         return {**difference.result(), "reloaded": [], "msg": project.failure(after)}
-    # The signals are sent when all services are up, and to each once.
-    told = [] if project.services else project.tell(difference.touched, after)
+    told = project.tell(difference.touched, after) if tell else []
     result = difference.result()
     return {**result, "changed": result["changed"] or bool(told), "reloaded": told}
 
 
 def predict_up(project: Project) -> dict[str, Any]:
-    """What ``up`` would do. Known only in part where files would change first, which is a change itself."""
-    difference = Difference()
-    if (project.root / COMPOSE_FILE).exists():
-        printed = project.run(project.compose("config", "--hash", "*"))
-        if printed.returncode and not project.changed_paths:
-            return {"changed": False, "msg": f"docker compose: {printed.last_words}"}
-        if not printed.returncode:
-            difference = predict(parse_hashes(printed.stdout), project.containers())
-    result = difference.result()
-    told = [service for service, _ in to_signal(project.reload, project.changed_paths, difference.touched)]
-    changed = result["changed"] or bool(project.changed_paths)
-    return {**result, "changed": changed, "reloaded": told}
+    """What ``up`` would do, and why; a key ``msg`` in the result says what is wrong with the files."""
+    there = (project.root / COMPOSE_FILE).exists()
+    containers, difference, why = project.containers(), Difference(), []
+    with laid_out(project.root, project.planned_files) as arguments:
+        if arguments or there:
+            printed = project.run(project.compose(*arguments, "config", "--hash", "*"))
+            if printed.returncode and project.run(["compose", "version"]).returncode:
+                raise NoEngineError("Docker has no Compose")
+            if printed.returncode:
+                words = printed.last_words
+                if arguments:
+                    words = words.replace(str(Path(arguments[-1]).parent), str(project.root))
+                return {"changed": False, "msg": f"docker compose: {words}"}
+            wanted = set(project.services) if project.alone else None
+            difference = predict(parse_hashes(printed.stdout), containers, wanted)
+        signals = to_signal(project.reload, project.changed_paths, difference.touched)
+        told = [service for service, _ in signals]
+        result = difference.result()
+        if result["changed"] or told:
+            old = project.configuration() if there else {}
+            new = project.configuration(*arguments) if arguments else old
+            why = explain(difference, told, containers, (old, new), project.changed_paths)
+    return {**result, "changed": result["changed"] or bool(told), "reloaded": told, "explained": why}
 
 
 def run_job(project: Project, check: bool) -> dict[str, Any]:
     """Run a container to its end and read what it changed."""
     containers = project.containers()
-    if check and (project.services_changed or not any(item.well for item in containers)):
-        return {"changed": True, "changes": ["known once the services run with their new files"], "ok": 0}
-    started = up(project) if project.services and not check else {}
+    if check:
+        return check_job(project, containers)
+    started = up(project, tell=False) if project.services else {}
     if "msg" in started:
         return started
-    service = project.arguments[0]
-    # One may be left over from a deploy that was killed; two of them would work against each other.
-    project.remove_one_off(service, containers)
-    argv = project.compose(
-        "run", "--rm", "--no-deps", "-T", *project.arguments, *(["--check"] if check else [])
-    )
-    with project.progress:
-        project.progress.say(f"provisioning: {' '.join(project.arguments)}")
-        finished = project.run(argv)
-    if finished.returncode == TIMED_OUT:
-        project.remove_one_off(service, project.containers())
-    result = job_result(finished, service)
+    result = project.job(containers, project.job_input)
     return {**started, **result, "changed": result["changed"] or started.get("changed", False)}
 
 
-def job_result(finished: Finished, service: str) -> dict[str, Any]:
-    """Read what a job wrote; a key ``msg`` in the result says what failed."""
-    lines = [line for line in finished.stdout.splitlines() if line.strip()]
-    if finished.returncode:
-        said = [
-            line
-            for line in finished.stderr.splitlines()
-            if line.strip() and not line.startswith(" Container ")
-        ]
-        words = "\n".join(f"  {line}" for line in (said or lines)[-LOG_LINES:])
-        return {"changed": False, "msg": f"{service} ended with status {finished.returncode}:\n{words}"}
-    try:
-        summary = json.loads(lines[-1])
-        changes, in_order = list(summary["changed"]), int(summary["ok"])
-    except (ValueError, KeyError, TypeError, IndexError):
-        last = lines[-1][:200] if lines else "nothing"
-        return {"changed": False, "msg": f"{service} should end with a summary in JSON, but wrote: {last}"}
-    return {"changed": bool(changes), "changes": changes, "ok": in_order}
+def check_job(project: Project, containers: Sequence[Container]) -> dict[str, Any]:
+    """Let the job say what it would change, as far as its servers run; the others cannot be asked."""
+    running = {item.service for item in containers if item.well and not item.one_off}
+    absent = {name for name in (*project.services, *project.expected) if name not in running}
+    state = without_servers(project.job_input, absent)
+    unasked = dict.fromkeys(absent, "does not run")
+    nothing = {"changed": False, "changes": [], "ok": 0, "asked": [], "unasked": unasked}
+    if not (project.root / COMPOSE_FILE).exists() or (absent and not state):
+        return nothing
+    result = project.job(containers, state, "--check")
+    if "msg" in result:
+        # A deploy brings the jobs themselves into state first.
+        return {**nothing, "reason": result["msg"]}
+    return {**result, "unasked": {**result["unasked"], **unasked}}
 
 
 def remove(project: Project, check: bool) -> dict[str, Any]:
@@ -306,9 +192,25 @@ def remove(project: Project, check: bool) -> dict[str, Any]:
 
 def changed_items(result: Mapping[str, Any]) -> list[str]:
     """What changed, one line for each thing."""
-    verbs = ("created", "recreated", "restarted", "removed", "reloaded")
-    lines = [f"{service}: container {verb}" for verb in verbs for service in result.get(verb, [])]
+    lines = [f"{item['service']}: container {item['action']}" for item in containers_in(result)]
     return [*lines, *result.get("changes", [])]
+
+
+def containers_in(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What happens to containers, one entry for each."""
+    if explained := result.get("explained"):
+        return list(explained)
+    return [
+        {"service": service, "action": action, "reasons": []}
+        for action in ("created", "recreated", "restarted", "removed", "reloaded")
+        for service in result.get(action, [])
+    ]
+
+
+def described(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result for the program."""
+    job = {name: result[name] for name in ("asked", "unasked", "reason") if name in result}
+    return {"containers": containers_in(result), "provisioning": result.get("changes", []), **job}
 
 
 def make_module() -> AnsibleModule:
@@ -330,8 +232,16 @@ def make_module() -> AnsibleModule:
                 "options": {"service": text, "signal": text, "paths": {**strings, "required": True}},
             },
             "changed_paths": {**strings, "default": []},
-            "services_changed": {"type": "bool", "default": False},
+            "alone": {"type": "bool", "default": False},
+            "touched": {**strings, "default": []},
+            "planned_files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": text, "content": text},
+            },
             "arguments": {**strings, "default": []},
+            "job_input": {"type": "str", "default": "", "no_log": True},
         },
         required_if=[("state", "run", ["arguments"])],
         supports_check_mode=True,
@@ -346,7 +256,9 @@ def without_engine(module: AnsibleModule, reason: str) -> None:
         module.exit_json(changed=False, removed=[])
     if module.check_mode:
         # Docker comes with this very deploy, so nothing runs yet.
-        module.exit_json(changed=True)
+        expected = module.params["expected"] if module.params["state"] == "up" else []
+        result = {"created": expected, "changed": bool(expected)}
+        module.exit_json(**result, changed_items=changed_items(result), dap=described(result))
 
 
 def main() -> None:
@@ -358,20 +270,28 @@ def main() -> None:
     for name in ("COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"):
         os.environ.pop(name, None)
     try:
-        project = Project(given, lambda argv: run_docker(argv, timeout=given["wait_seconds"] + 60))
+        timeout = given["wait_seconds"] + 60
+        project = Project(
+            given,
+            lambda argv: run_docker(argv, timeout=timeout),
+            lambda argv, stdin: run_docker(argv, timeout=timeout, stdin=stdin),
+        )
         if given["state"] == "absent":
             result = remove(project, module.check_mode)
         elif given["state"] == "run":
             result = run_job(project, module.check_mode)
         else:
-            result = predict_up(project) if module.check_mode else up(project)
-    except DockerError as error:
+            at_the_end = project.alone or not project.services
+            result = predict_up(project) if module.check_mode else up(project, tell=at_the_end)
+    except (DockerError, TreeError) as error:
         if isinstance(error, NoEngineError):
             without_engine(module, str(error))
         module.fail_json(msg=str(error))
         return
     result["changed_items"] = changed_items(result)
+    result["dap"] = described(result)
     if "msg" in result:
+        result["msg"] = "\n".join([result["msg"], *project.full_disks()])
         module.fail_json(**result)
     module.exit_json(**result)
 

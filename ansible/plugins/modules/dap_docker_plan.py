@@ -18,11 +18,13 @@ from ansible.module_utils.dap_engine import (
 from ansible.module_utils.dap_probe import (
     apparmor_unready,
     apt_sources,
+    differing_proxy_files,
     engine_state,
     init_system,
     os_release,
     service_enabled,
 )
+from ansible.module_utils.dap_proxy import Proxy
 
 DOCUMENTATION = r"""
 module: dap_docker_plan
@@ -41,6 +43,11 @@ options:
     description: Address of Docker's own repository, above the distributions.
     type: str
     required: true
+  proxy:
+    description: The proxy that the engine has to use (C(http), C(https), C(no_proxy)); empty to leave that to
+        the operator.
+    type: dict
+    default: {}
   must_be_ready:
     description: Fail if anything is left to do; for a last look after the role has done its work.
     type: bool
@@ -59,7 +66,7 @@ plan:
   description: >-
     What is to be done: outcome (use, docker-repository, distribution), needed, installs, reasons, packages,
     upgrade,
-    files (path and content), key, start (systemd, sysv, detached or empty), notes.
+    files (path and content), key, start (systemd, sysv, detached or empty), proxy_files, restart, notes.
   type: dict
   returned: success
 dap:
@@ -85,7 +92,7 @@ def reachable(repository: str, os_id: str, codename: str) -> bool:
     return bool(answer.status == 200)
 
 
-def host_state(repository: str) -> HostState:
+def host_state(platform: str, repository: str, proxy: Proxy) -> HostState:
     """Look at the host; what only an installation needs to know is looked at only then."""
     system, init, engine = os_release(), init_system(), engine_state()
     state = HostState(
@@ -95,6 +102,8 @@ def host_state(repository: str) -> HostState:
         init=init,
         engine=engine,
         enabled=service_enabled(init),
+        proxy=proxy,
+        proxy_files=differing_proxy_files(platform, init, proxy),
     )
     if not lacking(engine):
         return state
@@ -110,14 +119,22 @@ def host_state(repository: str) -> HostState:
 
 def steps(decided: Plan) -> list[str]:
     """What the role would do, in words."""
-    told = [f"writes {file.path}" for file in decided.files]
+    told = [f"{'removes' if file.content is None else 'writes'} {file.path}" for file in decided.proxy_files]
+    told += [f"writes {file.path}" for file in decided.files]
     if decided.packages:
         told.append(f"installs {', '.join(decided.packages)}")
     if decided.upgrade:
         told.append(f"upgrades {', '.join(decided.upgrade)}")
-    if decided.start:
+    if decided.restart:
+        told.append(f"restarts the Docker engine {decided.restart}")
+    elif decided.start:
         told.append(f"starts the Docker engine ({decided.start})")
     return told
+
+
+def shown(engine: EngineState) -> dict[str, object]:
+    """The engine for the result: a login in its proxy's address is nobody's business."""
+    return {**asdict(engine), "proxy": engine.proxy.name}
 
 
 def result_of(decided: Plan, engine: EngineState, check_mode: bool) -> dict[str, object]:
@@ -129,7 +146,7 @@ def result_of(decided: Plan, engine: EngineState, check_mode: bool) -> dict[str,
         "plan": {**asdict(decided), "needed": decided.needed, "installs": decided.installs},
         "message": "; ".join([*decided.reasons, *told]) or summary,
         "dap": {
-            "engine": asdict(engine),
+            "engine": shown(engine),
             "outcome": decided.outcome,
             "reasons": list(decided.reasons),
             "notes": list(decided.notes),
@@ -155,20 +172,30 @@ def main() -> None:
         argument_spec={
             "platform": {"type": "str", "required": True},
             "repository": {"type": "str", "required": True},
+            "proxy": {"type": "dict", "default": {}},
             "must_be_ready": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    state = host_state(module.params["repository"])
-    decided = plan(state, module.params["platform"], module.params["repository"])
+    platform, repository = module.params["platform"], module.params["repository"]
+    proxy = Proxy.of(module.params["proxy"])
+    state = host_state(platform, repository, proxy)
+    decided = plan(state, platform, repository)
     if decided.outcome == "refuse":
         module.fail_json(
             msg=f"{'; '.join(decided.reasons)}. {decided.suggestion}",
             dap={
-                "engine": asdict(state.engine),
+                "engine": shown(state.engine),
                 "outcome": decided.outcome,
                 "reasons": list(decided.reasons),
             },
+        )
+    if module.params["must_be_ready"] and decided.restart:
+        module.fail_json(
+            msg=f"the Docker engine runs with the proxy {state.engine.proxy.name or 'none'} although it was"
+            f" restarted {decided.restart}. Something else sets it: look into /etc/docker/daemon.json and"
+            " the files of the service docker, and remove it there or write the same into proxy in"
+            " platform.yml"
         )
     if module.params["must_be_ready"] and decided.needed:
         left = "; ".join([*decided.reasons, *steps(decided)])

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dap_probe import output_of, search_path, text_of
+from ansible.module_utils.dap_probe import output_of, process_of, search_path, text_of
+from ansible.module_utils.dap_proxy import environment_path, parse_environment
 
 DOCUMENTATION = r"""
 module: dap_docker_start
@@ -55,6 +56,7 @@ PID_FILES = {
     "/var/run/docker.pid": "dockerd",
     "/var/run/docker/containerd/containerd.pid": "containerd",
 }
+PROXY_FILES = Path(environment_path("*"))
 
 
 def answers() -> bool:
@@ -62,21 +64,18 @@ def answers() -> bool:
     return bool(output_of("docker", "version", "--format", "{{.Server.Version}}"))
 
 
-def process_of(pid_file: str, program: str) -> int:
-    """Id of the running process that a file names; 0 when there is none, or it is another program by now."""
-    number = text_of(pid_file).strip()
-    if not number.isdigit():
-        return 0
-    return int(number) if text_of(f"/proc/{number}/comm").strip() == program else 0
-
-
 def environment() -> dict[str, str]:
-    """What the engine gets to know: where its programs lie, and the host's proxy; nothing else from here."""
-    proxy = ("http_proxy", "https_proxy", "no_proxy")
-    return {
-        "PATH": search_path(),
-        **{name: value for name, value in os.environ.items() if name.lower() in proxy},
-    }
+    """What the engine gets to know: where its programs lie, and its proxy; nothing else from here.
+
+    The proxy is the one that platforms on this host have set, else the host's.
+    """
+    names = ("http_proxy", "https_proxy", "no_proxy")
+    proxy = {name: value for name, value in os.environ.items() if name.lower() in names}
+    for file in sorted(PROXY_FILES.parent.glob(PROXY_FILES.name)):
+        values = parse_environment(text_of(str(file)))
+        if values:
+            proxy = values
+    return {"PATH": search_path(), **proxy}
 
 
 def start(log: str) -> subprocess.Popen[bytes] | None:

@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dap_engine import EngineState, HostState, lacking, refusal
+from ansible.module_utils.dap_engine import (
+    EngineState,
+    HostState,
+    lacking,
+    proxy_restart,
+    refusal,
+)
 from ansible.module_utils.dap_host import (
     SUPPORTED_SYSTEMS,
     Finding,
@@ -17,12 +28,17 @@ from ansible.module_utils.dap_host import (
     judge,
 )
 from ansible.module_utils.dap_probe import (
+    differing_proxy_files,
     engine_state,
     host_facts,
     init_system,
     os_release,
+    output_of,
     service_enabled,
+    text_of,
 )
+from ansible.module_utils.dap_proxy import Proxy
+from ansible.module_utils.dap_registry import Access, EngineSettings, in_words, reasons_against
 
 DOCUMENTATION = r"""
 module: dap_preflight
@@ -65,6 +81,34 @@ options:
         systems.
     type: float
     default: 0
+  images:
+    description: Images from registries. Registries are asked only for those that the host does not have.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: A service that runs it., type: str, required: true}
+      reference: {description: What Compose names., type: str, required: true}
+      source: {description: Where it is pulled from., type: str, required: true}
+  endpoints:
+    description: Servers of the operator's that services of this host use.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: The service that it stands in for., type: str, required: true}
+      host: {description: Its name or address., type: str, required: true}
+      port: {description: Its TCP port., type: int, required: true}
+  proxy:
+    description: The proxy that the engine has to use (C(http), C(https), C(no_proxy)). Without one,
+        registries are asked through the proxy that the engine or else this host uses.
+    type: dict
+    default: {}
+  ca_certificates:
+    description: CAs to trust beside the host's own, PEM.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -79,11 +123,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dap:
-  description: Holds C(facts) (what the host is) and C(findings) (severity, subject, value, reason,
-      suggestion).
+  description: Holds C(findings) (severity, subject, value, reason, suggestion) and C(facts), what the host
+      is. In there C(images) says by name whether one is C(present) (on the host) and C(available) (there, or
+      to be pulled), and for what C(reason) it is not.
   type: dict
   returned: always
 """
+
+ENDPOINT_SECONDS = 5
 
 
 def engine_findings(facts: HostFacts, engine: EngineState) -> list[Finding]:
@@ -120,34 +167,119 @@ def address_findings(ports: Iterable[tuple[str, int, str]]) -> list[Finding]:
     return findings
 
 
-def docker_ready(engine: EngineState) -> bool:
-    """Whether Docker is there, new enough, runs, and will after a reboot where something can see to that."""
-    return bool(engine.running) and not lacking(engine) and service_enabled(init_system()) is not False
+def endpoint_findings(endpoints: Iterable[Mapping[str, Any]]) -> list[Finding]:
+    """Servers that cannot be reached from this host; all are tried at once."""
+    wanted = list(endpoints)
+    if not wanted:
+        return []
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        reasons = list(pool.map(lambda one: unreachable(one["host"], one["port"]), wanted))
+    return [
+        Finding(
+            "error",
+            f"services.{one['name']}.external.url",
+            f"{one['host']}:{one['port']}",
+            f"cannot be reached from this host: {reason}",
+            "start that server, let its firewall pass this host, or correct the address",
+            one["name"],
+        )
+        for one, reason in zip(wanted, reasons, strict=True)
+        if reason
+    ]
 
 
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
+def unreachable(host: str, port: int) -> str:
+    """Why a TCP port cannot be connected to; empty when it can."""
+    try:
+        socket.create_connection((host, port), timeout=ENDPOINT_SECONDS).close()
+    except OSError as error:
+        return str(in_words(error))
+    return ""
+
+
+def images_on_offer(
+    images: Iterable[Mapping[str, str]], engine_runs: bool, access: Access
+) -> dict[str, dict[str, Any]]:
+    """By name: whether an image is on the host, whether it is to be had, and if not, why."""
+    wanted = list(images)
+    if not wanted:
+        return {}
+
+    def is_here(reference: str) -> bool:
+        return engine_runs and bool(output_of("docker", "image", "inspect", "--format", "{{.Id}}", reference))
+
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        here = list(pool.map(lambda one: is_here(one["reference"]), wanted))
+    absent = [one["source"] for one, there in zip(wanted, here, strict=True) if not there]
+    reasons = reasons_against(absent, access)
+    offers = {}
+    for one, there in zip(wanted, here, strict=True):
+        reason = "" if there else reasons[one["source"]]
+        offers[one["name"]] = {"present": there, "available": not reason, "reason": reason}
+    return offers
+
+
+def access_of(params: Mapping[str, Any], engine: EngineState) -> Access:
+    """How this host reaches registries, as near as can be told to how the engine will."""
+    wanted = Proxy.of(params["proxy"])
+    try:
+        logins = json.loads(text_of("/root/.docker/config.json") or "{}")
+    except ValueError:
+        logins = {}
+    return Access(
+        proxy=wanted or engine.proxy or Proxy.from_environment(os.environ),
+        logins=logins if isinstance(logins, dict) else {},
+        engine=EngineSettings.parse(text_of("/etc/docker/daemon.json")),
+        ca_certificates=tuple(params["ca_certificates"]),
+    )
+
+
+def docker_ready(engine: EngineState, platform: str, proxy: Proxy) -> bool:
+    """Whether Docker is there, new enough, runs with the right proxy, and will after a reboot where something
+    can see to that."""
+    init = init_system()
+    files = differing_proxy_files(platform, init, proxy)
+    as_wanted = not files and not proxy_restart(engine, proxy, files)
+    return bool(engine.running) and not lacking(engine) and service_enabled(init) is not False and as_wanted
+
+
+def make_module() -> AnsibleModule:
+    """The module with its parameters."""
+    text = {"type": "str", "required": True}
+    number = {"type": "int", "required": True}
+    port = {"port": number, "address": {"type": "str", "default": "0.0.0.0"}, "service": text}  # noqa: S104 - looked for, not bound
+    lists = {
+        "ports": port,
+        "images": {name: text for name in ("name", "reference", "source")},
+        "endpoints": {"name": text, "host": text, "port": number},
+    }
+    return AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
             "data": {"type": "path", "required": True},
             "project": {"type": "str", "required": True},
             "platform_id": {"type": "str", "default": ""},
-            "ports": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "port": {"type": "int", "required": True},
-                    "address": {"type": "str", "default": "0.0.0.0"},  # noqa: S104 - looked for, not bound
-                    "service": {"type": "str", "required": True},
-                },
-            },
             "memory_required_mib": {"type": "int", "default": 0},
             "disk_required_gib": {"type": "float", "default": 0},
+            "proxy": {"type": "dict", "default": {}},
+            "ca_certificates": {"type": "list", "elements": "str", "default": []},
+            **{
+                name: {"type": "list", "elements": "dict", "default": [], "options": options}
+                for name, options in lists.items()
+            },
         },
         supports_check_mode=True,
     )
+
+
+def deployed(root: str) -> list[str]:
+    """The services whose files are on the host."""
+    return sorted(file.parent.name for file in Path(root).glob("*/compose.yaml"))
+
+
+def main() -> None:
+    """Run the module."""
+    module = make_module()
     params = module.params
     wants = Wants(
         project=params["project"],
@@ -157,14 +289,27 @@ def main() -> None:
         disk_gib=params["disk_required_gib"],
     )
     engine = engine_state()
-    facts = host_facts(params["root"], params["data"], {port for _, port, _ in wants.ports}, engine)
-    findings = [*judge(facts, wants), *engine_findings(facts, engine), *address_findings(wants.ports)]
+    ports = {port for _, port, _ in wants.ports}
+    facts = host_facts(params["root"], params["data"], ports, engine, params["project"])
+    findings = [
+        *judge(facts, wants),
+        *engine_findings(facts, engine),
+        *address_findings(wants.ports),
+        *endpoint_findings(params["endpoints"]),
+    ]
+    images = images_on_offer(params["images"], bool(engine.running), access_of(params, engine))
+    ready = docker_ready(engine, params["project"], Proxy.of(params["proxy"]))
     told = [f"{one.severity}: {one.subject}: {one.value}: {one.reason}; {one.suggestion}" for one in findings]
     module.exit_json(
         changed=False,
         message="\n".join(told) or "nothing stands in the way",
         dap={
-            "facts": {**facts.as_dict(), "docker_ready": docker_ready(engine)},
+            "facts": {
+                **facts.as_dict(),
+                "deployed": deployed(params["root"]),
+                "docker_ready": ready,
+                "images": images,
+            },
             "findings": [asdict(finding) for finding in findings],
         },
     )

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,6 +51,13 @@ options:
     elements: dict
     default: []
     description: Data folders outside the tree, made with owner and mode; what is in them is not touched.
+  only:
+    type: list
+    elements: str
+    default: []
+    description:
+      - Only these files, and what is in these folders of the tree, is brought into state; all if empty.
+      - Of the others C(left_paths) tells which differ.
   marker:
     type: dict
     description: A file that says whose data this is. Written before any data folder; must not differ.
@@ -61,6 +68,11 @@ changed_paths: {type: list, returned: always, description: Files written or corr
 removed_paths: {type: list, returned: always, description: "Files (and data) removed."}
 left: {type: list, returned: absent, description: What stays in the folder.}
 changed_directories: {type: list, returned: always, description: "Data folders made or corrected."}
+left_paths: {type: list, returned: always, description: "Files that differ and stay so, because of C(only)."}
+dap:
+  type: dict
+  returned: present
+  description: C(left_paths), and C(empty_directories), the data folders that hold nothing or do not exist.
 """
 
 DIFF_LIMIT = 200_000
@@ -81,6 +93,7 @@ class Wanted:
     directories: dict[str, Entry]
     marker: Path | None
     owner: str
+    only: frozenset[str]
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Wanted:
@@ -110,7 +123,12 @@ class Wanted:
             directories,
             Path(marker["path"]) if marker else None,
             marker.get("content", ""),
+            frozenset(given["only"]),
         )
+
+    def covers(self, path: str) -> bool:
+        """Whether a file of the tree is to be brought into state."""
+        return not self.only or path in self.only or path.partition("/")[0] in self.only
 
     @property
     def record(self) -> str:
@@ -127,7 +145,10 @@ class Plan:
     adjustments: dict[str, tuple[Entry, Found]]
     directories: dict[str, tuple[Entry, Found | None]]
     marker_missing: bool
-    record_differs: bool
+    before: frozenset[str]
+    """What the record lists."""
+    after: frozenset[str]
+    """What it has to list."""
 
     @property
     def changed_paths(self) -> list[str]:
@@ -138,6 +159,26 @@ class Plan:
     def removed_paths(self) -> list[str]:
         """Files that are there and go."""
         return sorted(path for path, found in self.removals.items() if found is not None)
+
+    @property
+    def record_differs(self) -> bool:
+        """Whether the record has to be written."""
+        return self.before != self.after
+
+    def restricted(self, wanted: Wanted) -> Plan:
+        """The plan without the files that are to be left as they are."""
+        if not wanted.only:
+            return self
+        return replace(
+            self,
+            removals={path: found for path, found in self.removals.items() if wanted.covers(path)},
+            writes={path: one for path, one in self.writes.items() if wanted.covers(path)},
+            adjustments={path: one for path, one in self.adjustments.items() if wanted.covers(path)},
+            after=frozenset(
+                {path for path in self.before if not wanted.covers(path)}
+                | {path for path in self.after if wanted.covers(path)}
+            ),
+        )
 
     @property
     def changed(self) -> bool:
@@ -193,8 +234,9 @@ def make_plan(tree: Tree, wanted: Wanted) -> Plan:
     directories = {
         path: (entry, found) for path, entry, found in compared if not found or found.differs(entry)
     }
+    missing = marker_missing(wanted)
     return Plan(
-        removals, writes, adjustments, directories, marker_missing(wanted), owned != set(wanted.files)
+        removals, writes, adjustments, directories, missing, frozenset(owned), frozenset(wanted.files)
     )
 
 
@@ -207,15 +249,14 @@ def apply_plan(tree: Tree, wanted: Wanted, plan: Plan) -> None:
     if plan.marker_missing and wanted.marker:
         owner = Entry(wanted.marker.name, 0o644, os.geteuid(), os.getegid(), f"{wanted.owner}\n".encode())
         Tree(wanted.marker.parent).write(owner, incoming)
-        shutil.rmtree(wanted.marker.parent / incoming)
     for entry, _ in plan.directories.values():
         make_directory(entry)
     touched = {*plan.changed_paths, *plan.removed_paths}
     if touched:
         tree.write_record(PENDING, tree.owned(PENDING) | touched, incoming)
     if plan.record_differs:
-        tree.write_record(wanted.record, tree.owned(wanted.record) | set(wanted.files), incoming)
-    needed = {parent for path in {*wanted.files} | tree.others(wanted.record) for parent in parents(path)}
+        tree.write_record(wanted.record, plan.before | plan.after, incoming)
+    needed = {parent for path in plan.after | tree.others(wanted.record) for parent in parents(path)}
     for path in plan.removals:
         tree.remove(path, needed)
     for entry, _ in plan.writes.values():
@@ -223,8 +264,7 @@ def apply_plan(tree: Tree, wanted: Wanted, plan: Plan) -> None:
     for entry, _ in plan.adjustments.values():
         tree.adjust(entry)
     if plan.record_differs:
-        tree.write_record(wanted.record, wanted.files, incoming)
-    shutil.rmtree(tree.root / incoming, ignore_errors=True)
+        tree.write_record(wanted.record, plan.after, incoming)
 
 
 def file_diff(path: str, before: bytes | None, after: bytes | None) -> dict[str, str]:
@@ -255,6 +295,14 @@ def make_diff(plan: Plan) -> list[dict[str, str]]:
     return diff
 
 
+def is_empty(directory: Path) -> bool:
+    """Whether a data folder holds nothing, or is not there."""
+    try:
+        return not any(directory.iterdir())
+    except FileNotFoundError:
+        return True
+
+
 def options(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Options of a dictionary that are all required strings."""
     return {name: {"type": "str", "required": True} for name in names}
@@ -263,19 +311,31 @@ def options(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 def present(tree: Tree, module: AnsibleModule) -> dict[str, Any]:
     """Bring the files and folders into the wanted state."""
     wanted = Wanted.of(module.params)
-    plan = make_plan(tree, wanted)
+    everything = make_plan(tree, wanted)
+    plan = everything.restricted(wanted)
+    touched = {*plan.changed_paths, *plan.removed_paths}
+    left = sorted({*everything.changed_paths, *everything.removed_paths} - touched)
+    empty = [path for path in wanted.directories if is_empty(Path(path))]
     if not module.check_mode:
-        apply_plan(tree, wanted, plan)
+        try:
+            apply_plan(tree, wanted, plan)
+        finally:
+            # Also after a failure: on a full disk the half of a file takes the room that others need.
+            incoming = f".incoming-{wanted.name}"
+            for folder in (tree.root, *([wanted.marker.parent] if wanted.marker else [])):
+                shutil.rmtree(folder / incoming, ignore_errors=True)
     return {
         "changed": plan.changed,
         "changed_paths": plan.changed_paths,
         "removed_paths": plan.removed_paths,
         "changed_directories": sorted(plan.directories),
+        "left_paths": left,
         "changed_items": [
             *(f"{path} written" for path in plan.changed_paths),
             *(f"{path} removed" for path in plan.removed_paths),
             *(f"{path} made right" for path in sorted(plan.directories)),
         ],
+        "dap": {"empty_directories": empty, "left_paths": left},
         **({"diff": make_diff(plan)} if module._diff else {}),
     }
 
@@ -307,6 +367,7 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "files": files,
             "directories": {"type": "list", "elements": "dict", "default": [], "options": ENTRY},
+            "only": {"type": "list", "elements": "str", "default": []},
             "marker": {"type": "dict", "options": options(["path", "content"])},
         },
         required_if=[("state", "present", ["name"])],

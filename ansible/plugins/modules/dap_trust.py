@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -20,6 +22,8 @@ short_description: Make a host trust a platform's certificate authorities
 description:
   - Puts them into the host's store of local authorities and rebuilds its bundle, only if something has
     changed or an earlier run was interrupted before the bundle was rebuilt.
+  - Puts them where Docker looks for the authorities of a container registry, too; a running engine reads
+    them at its next request, while it reads the host's bundle only when it starts.
   - Authorities that the platform no longer names are removed; others are left alone.
 author: The authors of the data analysis platform
 options:
@@ -32,6 +36,15 @@ options:
     type: list
     elements: str
     required: true
+  registries:
+    description: Container registries for which Docker is to trust them, each as host name or name:port.
+    type: list
+    elements: str
+    default: []
+  registry_folder:
+    description: Docker's folder with one folder for each registry.
+    type: path
+    default: /etc/docker/certs.d
   folder:
     description: The host's folder of local authorities.
     type: path
@@ -47,6 +60,8 @@ EXAMPLES = r"""
   dap_trust:
     name: dap
     certificates: ["{{ lookup('ansible.builtin.file', 'ca.crt') }}"]
+    registries:
+      - registry.example.com:5000
 """
 
 RETURN = r"""
@@ -64,28 +79,56 @@ changed_items:
 _TOOL = "update-ca-certificates"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done in a folder: files to write, by name, and names of files to remove."""
+
+    folder: Path
+    new: dict[str, str]
+    removed: list[str]
+
+
 def names_in(folder: Path) -> list[str]:
     """File names in a folder; none when it does not exist. Dangling links count."""
     return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
 
 
-def put(module: AnsibleModule, folder: Path, files: dict[str, str], removed: list[str]) -> None:
-    """Write files, each in one step, then remove others.
+def planned(folder: Path, wanted: dict[str, str], name: str) -> Plan:
+    """What a folder lacks of the ``wanted`` files, and what in it is no longer wanted."""
+    new = {file: pem for file, pem in wanted.items() if text_of(str(folder / file)) != pem}
+    stems = {file.rsplit(".", 1)[0] for file in wanted}
+    return Plan(folder, new, strays(name, stems, names_in(folder)))
 
-    Args:
-        module: the running module.
-        folder: where they belong; made when missing.
-        files: content by name.
-        removed: names of the others.
-    """
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for name, content in files.items():
+
+def registry_plans(folder: Path, registries: list[str], wanted: dict[str, str], name: str) -> list[Plan]:
+    """The same for the folders of container registries, also of those that this platform no longer has."""
+    others = [entry for entry in names_in(folder) if entry not in registries and (folder / entry).is_dir()]
+    plans = [planned(folder / registry, wanted, name) for registry in registries]
+    plans += [planned(folder / other, {}, name) for other in sorted(others)]
+    return [plan for plan in plans if plan.new or plan.removed]
+
+
+def put(module: AnsibleModule, plan: Plan) -> None:
+    """Write the new files, each in one step, then remove the others."""
+    plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for name, content in plan.new.items():
         draft = Path(module.tmpdir) / name
         draft.write_text(content, encoding="utf-8")
         draft.chmod(0o644)
-        module.atomic_move(str(draft), str(folder / name))
-    for name in removed:
-        (folder / name).unlink(missing_ok=True)
+        module.atomic_move(str(draft), str(plan.folder / name))
+    for name in plan.removed:
+        (plan.folder / name).unlink(missing_ok=True)
+
+
+def put_for_registries(module: AnsibleModule, plans: list[Plan], folder: Path) -> None:
+    """Write and remove the files of registries; folders that are empty after it go, too."""
+    for plan in plans:
+        put(module, plan)
+        with contextlib.suppress(OSError):
+            plan.folder.rmdir()
+    if any(plan.removed for plan in plans):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def rebuild(module: AnsibleModule, tool: str, removed: bool) -> None:
@@ -108,6 +151,8 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "certificates": {"type": "list", "elements": "str", "required": True},
+            "registries": {"type": "list", "elements": "str", "default": []},
+            "registry_folder": {"type": "path", "default": "/etc/docker/certs.d"},
             "folder": {"type": "path", "default": "/usr/local/share/ca-certificates"},
             "store": {"type": "path", "default": "/etc/ssl/certs"},
         },
@@ -118,12 +163,13 @@ def main() -> None:
         wanted = wanted_files(name, module.params["certificates"])
     except ValueError as error:
         module.fail_json(msg=f"one of the certificate authorities cannot be used: {error}")
-    stems = {file.rsplit(".", 1)[0] for file in wanted}
-    new = {file: pem for file, pem in wanted.items() if text_of(str(folder / file)) != pem}
-    removed = strays(name, stems, names_in(folder))
+    plan = planned(folder, wanted, name)
+    new, removed = plan.new, plan.removed
+    registry_folder = Path(module.params["registry_folder"])
+    registries = registry_plans(registry_folder, module.params["registries"], wanted, name)
     # What an interrupted run left undone shows in the store: a link to a removed one, a wanted one missing.
     bundle = store / "ca-certificates.crt"
-    left_over = strays(name, stems, names_in(store))
+    left_over = planned(store, wanted, name).removed
     undone = left_over or untrusted(text_of(str(bundle)), wanted)
     tool = shutil.which(_TOOL, path=search_path())
     done = [f"trusts {folder / file}" for file in sorted(new)]
@@ -132,9 +178,14 @@ def main() -> None:
         done = [f"rebuilds {bundle}"]
     if not module.check_mode:
         if new or removed:
-            put(module, folder, new, removed)
+            put(module, plan)
         if tool and done:
             rebuild(module, tool, bool(removed or left_over))
+        put_for_registries(module, registries, registry_folder)
+    done += [
+        f"Docker {'trusts' if entry.new else 'no longer trusts'} the authorities for {entry.folder.name}"
+        for entry in registries
+    ]
     module.exit_json(
         changed=bool(done),
         package_missing=tool is None and bool(wanted),
