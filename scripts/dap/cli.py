@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dap import __version__
-from dap.errors import DapError, RefusedError
-from dap.layout import shown
+from dap.errors import EXIT_CHANGES, DapError, RefusedError
+from dap.layout import secrets_dir, shown
 
 if TYPE_CHECKING:
-    from dap.deploy import Deployment
+    from dap.deploy import Deployment, Outcome
     from dap.verify import Place, Result
 
 
@@ -65,12 +65,16 @@ class _Program(click.Group):
 def main(ctx: click.Context, inventory: str) -> None:
     """Turns a team's own Linux machines into a place to do data analysis and machine learning.
 
-    Exit codes: 0 done, 1 failed, 2 refused (bad configuration or usage; nothing was touched).
+    Exit codes: 0 done, 1 failed, 2 refused (bad configuration or usage; nothing was touched), 3 from `plan`:
+    a deploy would change something.
     """
     ctx.obj = inventory
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+only_option = click.option(
+    "--only", multiple=True, metavar="SERVICE", help="Just this service, and no other; repeatable."
+)
 
 
 @main.command()
@@ -103,27 +107,41 @@ def check(inventory: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--check", "dry_run", is_flag=True, help="Say what would change, change nothing.")
-@click.option("--diff", is_flag=True, help="Write differences of files into the log.")
-@click.option("--verify/--no-verify", "prove", default=True, help="Run `dap verify` at the end.")
+@click.option("--diff", is_flag=True, help="Show the differences of files; never of those with secrets.")
+@only_option
+@json_option
 @click.pass_obj
-def deploy(inventory: str, dry_run: bool, diff: bool, prove: bool) -> None:
+def plan(inventory: str, diff: bool, only: Sequence[str], as_json: bool) -> None:
+    """Say what a deploy would change and why; change nothing.
+
+    Exit code 0 if nothing would change, 3 if something would.
+    """
+    if _planned(inventory, diff=diff, only=only, as_json=as_json):
+        sys.exit(EXIT_CHANGES)
+
+
+@main.command()
+@click.option("--check", "dry_run", is_flag=True, help="Say what would change, as `dap plan` does.")
+@click.option("--diff", is_flag=True, help="Write differences of files into the log.")
+@only_option
+@click.option("--verify/--no-verify", "prove", default=True, help="Run `dap verify` at the end.")
+@json_option
+@click.pass_obj
+def deploy(
+    inventory: str, dry_run: bool, diff: bool, only: Sequence[str], prove: bool, as_json: bool
+) -> None:
     """Bring the hosts into the configured state."""
-    from dap import summary
     from dap.verify import load_checks
 
+    if dry_run:
+        _planned(inventory, diff=diff, only=only, as_json=as_json)
+        return
     deployment = _deployment(inventory, "deploy")
-    if prove and not dry_run:
+    if prove:
         # Loading the clients takes half a second, which the program otherwise spends waiting for Ansible.
         threading.Thread(target=load_checks, daemon=True).start()
-    outcome = deployment.run(check=dry_run, diff=diff)
-    results: list[Result] = []
-    if prove and not dry_run:
-        with deployment.progress.step("Verify"):
-            results = _verified(_place(deployment))
-    click.echo(as_typed(summary.of_deploy(deployment.site, outcome, results, dry_run=dry_run)))
-    if any(not result.ok for result in results):
-        raise DapError("the platform is deployed, but not all of it works", f"dap -e {inventory} status")
+    outcome = deployment.run(diff=diff, only=only)
+    _prove(deployment, outcome, prove=prove, only=only, as_json=as_json)
 
 
 @main.command()
@@ -184,10 +202,14 @@ def credentials(inventory: str, user: str | None, as_json: bool) -> None:
     """Show every login, or one user's to hand out. The output is secret."""
     from dap import summary
 
-    every = _place(_deployment(inventory, "credentials")).credentials.logins()
-    logins = [login for login in every if user in (None, login.user)]
+    known = _place(_deployment(inventory, "credentials")).credentials
+    logins = [login for login in known.logins() if user in (None, login.user)]
     if not logins:
         raise RefusedError(f"nobody logs in as {user!r}", f"dap -e {inventory} credentials")
+    deploy_it = f"dap -e {inventory} deploy brings it there"
+    _warn(known.store.repairs)
+    for key in known.store.pending():
+        _warn([f"{key} has a new value that may not be in use everywhere yet; {deploy_it}"])
     if as_json:
         _print_json(
             [
@@ -231,6 +253,60 @@ def destroy(inventory: str, with_data: bool, yes: bool) -> None:
         else "Data and secrets are kept; `dap deploy` brings it all back."
     )
     click.echo(f"{len(outcome.changes)} changes. {kept}")
+
+
+@main.command()
+@click.argument("secrets", nargs=-1, metavar="SECRET...")
+@click.option("--list", "only_list", is_flag=True, help="List what can get a new value, and who starts anew.")
+@click.option("--verify/--no-verify", "prove", default=True, help="Run `dap verify` at the end.")
+@json_option
+@click.pass_obj
+def rotate(inventory: str, secrets: Sequence[str], only_list: bool, prove: bool, as_json: bool) -> None:
+    """Give each SECRET a new value, in the store and in the running services; `all` for every one.
+
+    If it is killed half-way, the next deploy finishes it.
+    """
+    from dap import rotation, summary
+    from dap.secrets import SecretStore
+    from dap.site import load_site
+
+    site = load_site(inventory)
+    if only_list:
+        found = rotation.as_json(site, SecretStore.load(secrets_dir() / inventory, inventory))
+        return _print_json(found) if as_json else click.echo(summary.of_rotation(found))
+    if not secrets:
+        raise click.UsageError(f"name secrets, or all; they are listed by: dap -e {inventory} rotate --list")
+    chosen = rotation.chosen(site, secrets)
+    deployment = _deployment(inventory, "rotate")
+    _prove(deployment, deployment.run(rotate=chosen), prove=prove, as_json=as_json)
+
+
+@main.group()
+def secret() -> None:
+    """The platform's secrets."""
+
+
+@secret.command("set")
+@click.argument("key")
+@click.pass_obj
+def secret_set(inventory: str, key: str) -> None:
+    """Store a value for KEY, read from standard input.
+
+    It is for passwords of servers of your own, and for choosing a value instead of a generated one.
+    """
+    from dap import rotation
+    from dap.site import load_site
+
+    rotation.set_value(load_site(inventory), key, _read_value(key))
+    click.echo(as_typed(f"Stored {key}. Next: dap -e {inventory} deploy"))
+
+
+def _read_value(key: str) -> str:
+    """A value from standard input, typed without an echo where it is a terminal; without its line end."""
+    if sys.stdin.isatty():
+        value: str = click.prompt(key, hide_input=True, confirmation_prompt=True, err=True)
+        return value
+    return re.sub(r"\r?\n\Z", "", sys.stdin.read())
 
 
 @main.group()
@@ -296,7 +372,9 @@ def _deployment(inventory: str, verb: str) -> Deployment:
     from dap.progress import Progress
     from dap.site import load_site
 
-    return Deployment(load_site(inventory), Progress(), verb)
+    # Verbs that change hosts decide anew what runs; the others go by what was decided last.
+    reconsider = verb in ("check", "plan", "deploy", "rotate")
+    return Deployment(load_site(inventory, reconsider=reconsider), Progress(), verb)
 
 
 def _place(deployment: Deployment) -> Place:
@@ -305,10 +383,52 @@ def _place(deployment: Deployment) -> Place:
     return place_of(deployment.site)
 
 
-def _verified(place: Place) -> list[Result]:
+def _planned(inventory: str, *, diff: bool, only: Sequence[str], as_json: bool) -> bool:
+    """Print what a deploy would change; whether that is anything."""
+    from dap.plan.text import of_plan
+
+    deployment = _deployment(inventory, "plan")
+    outcome = deployment.run(check=True, diff=diff, only=only)
+    if as_json:
+        _print_json({**outcome.plan.as_json(), "warnings": outcome.warnings, "log": str(outcome.log)})
+    else:
+        click.echo(as_typed(of_plan(outcome.plan, deployment.site, outcome.warnings)))
+    return outcome.plan.count > 0
+
+
+def _prove(
+    deployment: Deployment,
+    outcome: Outcome,
+    *,
+    prove: bool,
+    only: Sequence[str] = (),
+    as_json: bool = False,
+) -> None:
+    """Verify what a deploy did, if wanted, and tell all of it."""
+    from dap import summary
+
+    results: list[Result] = []
+    if prove:
+        with deployment.progress.step("Verify"):
+            results = _verified(_place(deployment), only)
+    if as_json:
+        checks = {"checks": [result.as_json() for result in results]} if prove else {}
+        told = {"rotated": outcome.rotated, "warnings": outcome.warnings, "log": str(outcome.log)}
+        _print_json({**outcome.plan.as_json(), **told} | checks)
+    else:
+        click.echo(as_typed(summary.of_deploy(deployment.site, outcome, results)))
+    if any(not result.ok for result in results):
+        name = deployment.inventory.name
+        raise DapError("the platform is deployed, but not all of it works", f"dap -e {name} status")
+
+
+def _verified(place: Place, only: Sequence[str] = ()) -> list[Result]:
     from dap.status import container_results
     from dap.verify import verify as run_checks
 
+    if only:
+        # The others may differ from the configuration: what is wrong with them is not this deploy's.
+        return run_checks(place, [place.site.services[name] for name in only])
     return [*container_results(place.site), *run_checks(place, list(place.site.services.values()))]
 
 

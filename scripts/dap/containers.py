@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from dap.configuration.inventory import Host
+from dap.connection import ssh_argv
 from dap.errors import DapError
 from dap.site import Site
 
@@ -50,17 +51,10 @@ def argv_on(host: Host, argv: Sequence[str]) -> list[str]:
     """``argv`` as it has to be run here to run on ``host``, with root's rights."""
     if host.is_local:
         return list(argv) if os.geteuid() == 0 else ["sudo", "-n", *argv]
-    variables = host.variables
-    ssh = ["ssh", "-o", "BatchMode=yes"]
-    if port := variables.get("ansible_port"):
-        ssh += ["-p", str(port)]
-    if key := variables.get("ansible_ssh_private_key_file"):
-        ssh += ["-i", str(key)]
-    target = str(variables.get("ansible_host", host.name))
-    user = variables.get("ansible_user")
+    program, *how = ssh_argv(host)
     quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in argv)
-    sudo = "" if user == "root" else "sudo -n "
-    return [*ssh, f"{user}@{target}" if user else target, sudo + quoted]
+    sudo = "" if host.variables.get("ansible_user") == "root" else "sudo -n "
+    return [program, "-o", "BatchMode=yes", *how, sudo + quoted]
 
 
 def list_containers(site: Site, host: Host) -> list[Container]:

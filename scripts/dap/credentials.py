@@ -9,20 +9,23 @@ from dataclasses import dataclass
 import bcrypt
 
 from dap.errors import RefusedError
+from dap.layout import shown
 from dap.secrets import Secret, SecretStore
+from dap.servers import Server, public_address, server_named, servers
 from dap.services.manifest import Service
 from dap.site import ProjectNames, Site
+
+_ADMIN_SECRETS = {"postgres": "admin_password", "s3": "root_password"}
 
 
 @dataclass(frozen=True)
 class DatabaseLogin:
-    """A database with its role, as a service or a project uses it (port 5432 on the platform's network)."""
+    """A database with its role, as a service or a project uses it on the platform's network."""
 
-    server: str
+    server: Server
     name: str
     user: str
     password: Secret
-    port: int = 5432
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Login:
     secret: Secret
 
 
+def given_keys(site: Site) -> set[str]:
+    """The keys of the passwords of the operator's own servers: theirs to give, so never made up."""
+    return {
+        f"{server.name}.{secret}"
+        for kind, secret in _ADMIN_SECRETS.items()
+        for server in servers(site, kind)
+        if server.external
+    }
+
+
 class Credentials:
     """Reads what the parts of the platform log in with.
 
@@ -64,11 +77,19 @@ class Credentials:
         self.site = site
         self.store = store
         self.generate = generate
+        self._given = given_keys(site)
 
     def _value(self, key: str, length: int = 40) -> Secret:
-        if self.generate:
+        if self.generate and key not in self._given:
             return self.store.get(key, length)
         value = self.store.peek(key)
+        if value is None and key in self._given:
+            service = key.partition(".")[0]
+            raise RefusedError(
+                f"{shown(self.site.inventory.platform_file)}: services.{service}.external\n"
+                f"    names a server, and its password ({key}) is not known",
+                f"dap -e {self.site.inventory.name} secret set {key}",
+            )
         if value is None:
             raise RefusedError(
                 f"{key} has no value yet: the configuration was changed since the last deploy",
@@ -80,16 +101,31 @@ class Credentials:
         """A secret that the service's manifest declares."""
         return self._value(f"{service.name}.{name}", service.manifest.secrets[name])
 
+    def previous(self, service: Service, name: str) -> list[str]:
+        """What a service may still have in place of one of its secrets, the likeliest first."""
+        return [old.reveal() for old in self.store.previous(f"{service.name}.{name}")]
+
     def databases(self, service: Service) -> dict[str, DatabaseLogin]:
         """The databases of a service, by name."""
         return {
             entry.name: DatabaseLogin(
-                entry.server, entry.name, entry.name, self._value(f"{service.name}.database.{entry.name}")
+                server_named(self.site, entry.server),
+                entry.name,
+                entry.name,
+                self._value(f"{service.name}.database.{entry.name}"),
             )
             for entry in service.manifest.databases
         }
 
-    def project_database(self, project: ProjectNames, server: str) -> DatabaseLogin:
+    def admin_password(self, server: Server) -> Secret:
+        """The password of a server's administrator: its own secret, or what the operator gave."""
+        return self.secret(server.service, _ADMIN_SECRETS[server.service.manifest.provides or ""])
+
+    def previous_admin_passwords(self, server: Server) -> list[str]:
+        """What a server may still have in place of its administrator's password, the likeliest first."""
+        return self.previous(server.service, _ADMIN_SECRETS[server.service.manifest.provides or ""])
+
+    def project_database(self, project: ProjectNames, server: Server) -> DatabaseLogin:
         """A project's database on the server ``server``."""
         password = self._value(f"project.{project.name}.database")
         return DatabaseLogin(server, project.database, project.database, password)
@@ -104,6 +140,9 @@ class Credentials:
         return self._key(f"project.{project.name}", f"project-{project.name}", (project.bucket,))
 
     def _key(self, prefix: str, policy: str, buckets: tuple[str, ...]) -> BucketKey:
+        shared = next((server for server in servers(self.site, "s3") if not server.own_keys), None)
+        if shared:
+            return BucketKey(shared.user, self.admin_password(shared), policy, buckets)
         key = f"{prefix}.s3_access_key"
         access_key = self.store.access_key(key) if self.generate else self._value(key)
         return BucketKey(access_key.reveal(), self._value(f"{prefix}.s3_secret_key"), policy, buckets)
@@ -122,7 +161,8 @@ class Credentials:
         for service in site.services.values():
             urls = [site.url(web) for web in service.manifest.web]
             urls += [
-                f"{site.own_host(service)}:{site.published_port(port)}" for port in service.manifest.ports
+                f"{site.own_host(service)}:{site.published_port(service, port)}"
+                for port in service.manifest.ports
             ]
             url = urls[0] if urls else ""
             for entry in service.manifest.credentials:
@@ -132,17 +172,15 @@ class Credentials:
             yield from self._project_logins(project)
 
     def _project_logins(self, project: ProjectNames) -> Iterator[Login]:
-        site = self.site
-        for server in site.providers("postgres"):
-            if server.manifest.projects:
-                login = self.project_database(project, server.name)
-                port = site.published_port(server.manifest.ports[0])
-                url = f"postgresql://{site.own_host(server)}:{port}/{login.name}"
+        for server in servers(self.site, "postgres"):
+            if server.service.manifest.projects:
+                login = self.project_database(project, server)
+                url = f"postgresql://{public_address(self.site, server)}/{login.name}"
                 yield Login(f"Project {project.name}: database", url, login.user, login.password)
-        for store in site.providers("s3"):
-            if store.manifest.projects:
+        for store in servers(self.site, "s3"):
+            if store.service.manifest.projects:
                 key = self.project_key(project)
-                url = f"{site.url(store.manifest.web[0])}/{project.bucket}"
+                url = f"{public_address(self.site, store)}/{project.bucket}"
                 yield Login(f"Project {project.name}: bucket", url, key.access_key, key.secret_key)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import json
 import shutil
-import socket
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,29 +12,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dap import hosts
+from dap import hosts, playbook_variables, rotation
 from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
-from dap.errors import RefusedError
+from dap.errors import DapError, RefusedError
+from dap.external import examine
 from dap.facts import HostFacts
-from dap.files import make_private_folder
-from dap.layout import logs_dir, secrets_dir, shown
-from dap.preflight import facts_of, judge, refuse_oversized, wanted
+from dap.files import make_private_folder, temporary_folder, unwritable, write_temporary
+from dap.layout import logs_dir, secrets_dir
+from dap.plan import Plan
+from dap.plan.reading import foresee_new_servers, planned_files, read
+from dap.playbook_variables import address_of
+from dap.preflight import facts_of, judge, left_out, refuse_oversized, wanted
 from dap.progress import Progress
+from dap.provisioning import desired_state, works_after
 from dap.render import HostTree, Renderer
 from dap.secrets import SecretStore, ownership_conflict, store_lock
-from dap.services import images
+from dap.selection import TAGS, Selection, select
+from dap.services import choices, digests, images
 from dap.site import Site
 from dap.trust import tls
 from dap.verify import refuse_unknown_checks
 
 _KEEP_LOGS = 30
-
-# Package indexes, mirrors and proxies of the site, by the names that package managers read.
-_BUILD_ENVIRONMENT = (
-    *("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "GOPROXY", "GOSUMDB", "npm_config_registry"),
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-)
 
 
 @dataclass
@@ -45,11 +44,17 @@ class Outcome:
     Attributes:
         changes: (host, what) of everything that changed.
         warnings: what the operator should know although it did not stop the deploy.
+        rotated: keys of the secrets whose new values are in use everywhere now.
+        plan: what changed, or in check mode would, by kind.
+        only: the services that it was for; all if empty.
         log: the full log.
     """
 
     changes: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    rotated: list[str] = field(default_factory=list)
+    plan: Plan = field(default_factory=Plan)
+    only: tuple[str, ...] = ()
     log: Path = Path()
 
 
@@ -60,12 +65,19 @@ class _Prepared:
     Attributes:
         trees: files of each host, by its name.
         trusted: CAs that hosts and containers have to trust, PEM.
+        jobs_state: what the provisioning jobs take in place of their file, during a rotation or before it is
+            written. Holds secrets.
+        selection: the services that the deploy is for.
     """
 
     builds: list[images.Build]
+    pulls: list[images.Pull]
     trees: Mapping[str, HostTree]
     facts: Mapping[str, HostFacts]
     trusted: list[bytes]
+    jobs_state: str = field(default="", repr=False)
+    certificates: tls.Tls = field(kw_only=True)
+    selection: Selection = field(kw_only=True)
 
 
 def open_log(inventory: str, verb: str) -> Path:
@@ -76,7 +88,10 @@ def open_log(inventory: str, verb: str) -> Path:
     for old in sorted(folder.glob("*.log"))[:-_KEEP_LOGS]:
         old.unlink(missing_ok=True)
     log = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{verb}.log"
-    log.touch(mode=0o600)
+    try:
+        log.touch(mode=0o600)
+    except OSError as error:
+        raise unwritable(log, folder, error) from error
     return log
 
 
@@ -95,15 +110,27 @@ class Deployment:
         """Everything up to and including preflight; changes nothing."""
         store = SecretStore.load(self.secrets_folder, self.inventory.name)
         self.outcome.log = open_log(self.inventory.name, self.verb)
+        self.outcome.warnings += store.repairs
+        with self._working_folder(check=True) as folder:
+            self.outcome.warnings += tls.ensure(self.site, folder, store).warnings
         self._preflight(store)
         return self.outcome
 
-    def run(self, *, check: bool = False, diff: bool = False) -> Outcome:
+    def run(
+        self,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        rotate: Sequence[rotation.Rotatable] = (),
+        only: Sequence[str] = (),
+    ) -> Outcome:
         """Deploy.
 
         Args:
+            rotate: secrets that get new values.
             check: find out what would change, change nothing on the hosts.
             diff: write the differences of files into the log.
+            only: services that are brought into state, and no other; all if empty.
 
         Raises:
             DapError: something failed; a later run finishes the work.
@@ -113,9 +140,12 @@ class Deployment:
             store = SecretStore.load(self.secrets_folder, self.inventory.name)
             self.outcome.log = open_log(self.inventory.name, self.verb)
             self.outcome.warnings += store.repairs
+            rotation.begin(self.site, store, rotate)
             facts = self._preflight(store)
+            selection = select(self.site, only, facts)
+            self.outcome.only = selection.names
             with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
-                prepared = self._prepare(store, facts, folder)
+                prepared = self._prepare(store, facts, folder, selection, check=check)
             with self._staged(prepared.builds) as staging:
                 self._apply(store, prepared, staging, check=check, diff=diff)
         return self.outcome
@@ -128,7 +158,7 @@ class Deployment:
         Raises:
             RefusedError: one of the names is no service whose image is built.
         """
-        _, builds = images.resolve(self.site.services)
+        _, builds = self._images()
         known = [build.name for build in builds]
         for name in names:
             if name not in known:
@@ -136,9 +166,11 @@ class Deployment:
         wanted_builds = [build for build in builds if not names or build.name in {*names, images.BASE}]
         self.outcome.log = open_log(self.inventory.name, self.verb)
         with self._staged(wanted_builds) as staging:
-            variables = self._variables() | {
+            variables = playbook_variables.of_platform(self.site) | {
                 "staging": str(staging),
-                "hosts": {self.inventory.service_host.name: _image_variables(wanted_builds)},
+                "hosts": {
+                    self.inventory.service_host.name: playbook_variables.of_builds(self.site, wanted_builds)
+                },
             }
             run = self._play("Images", variables, playbook="images")
         self.outcome.changes = run.changed
@@ -152,11 +184,12 @@ class Deployment:
             if with_data:
                 # Data of another platform, or of one whose secrets are lost, is not removed.
                 self._own_data(store, facts_of(self._facts()))
-            variables = self._variables() | {
+            variables = playbook_variables.of_platform(self.site) | {
                 "platform_id": store.platform_id,
                 "destroy_data": with_data,
                 "hosts": {host.name: {"names": [], "address": ""} for host in self.inventory.hosts},
                 "ca_certificates": [],
+                "registries": [],
             }
             run = self._play("Remove containers and files", variables, playbook="destroy")
             self.outcome.changes = run.changed
@@ -167,18 +200,41 @@ class Deployment:
         return self.outcome
 
     def _preflight(self, store: SecretStore) -> dict[str, HostFacts]:
-        """Facts of every host; refuses before anything is written."""
-        facts, warnings = judge(self._facts())
+        """Facts of every host; refuses before anything is written.
+
+        Services that may be left out and cannot run are out of ``site`` from here on.
+        """
+        references, builds = self._images()
+        pulls = images.pulls(references, builds, self.site.platform.mirrors.registry)
+        run = self._facts(pulls, keep_going=True)
+        if run.failures:
+            judge(run)  # refuses: hosts that cannot be reached, together with what is wrong on the others
+        out = left_out(self.site, pulls, facts_of(run))
+        self.site = self.site.without(out)
+        facts, warnings = judge(run, ignored=out)
         self.outcome.warnings += warnings
         refuse_oversized(self.site, facts)
+        self.outcome.warnings += examine(self.site, Credentials(self.site, store, generate=False))
         self._own_data(store, facts)
         refuse_unknown_checks(self.site.services.values())
         return facts
 
-    def _facts(self) -> hosts.Run:
+    def _facts(self, pulls: Sequence[images.Pull] = (), **options: Any) -> hosts.Run:
         # Whose data a host holds is judged here, where the secrets are, and not by the host.
-        variables = self._variables() | {"platform_id": "", "hosts": wanted(self.site)}
-        return self._play("Preflight", variables, playbook="preflight")
+        platform, inventory = self.site.platform, self.inventory
+        authorities = [inventory.resolve(path).read_text("utf-8") for path in platform.trust.extra_cas]
+        variables = playbook_variables.of_platform(self.site) | {
+            "platform_id": "",
+            "hosts": wanted(self.site, pulls),
+            "ca_certificates": authorities,
+        }
+        return self._play("Preflight", variables, playbook="preflight", **options)
+
+    def _images(self) -> tuple[dict[str, str], list[images.Build]]:
+        """The image of every service that runs, and those to build."""
+        settings = self.site.platform.services
+        chosen = {name: own.image for name, own in settings.items() if own.image}
+        return images.resolve(self.site.services, chosen, self.site.external)
 
     def _own_data(self, store: SecretStore, facts: Mapping[str, HostFacts]) -> None:
         """Refuse if a host holds data that these secrets do not belong to."""
@@ -187,20 +243,52 @@ class Deployment:
             if conflict := ownership_conflict(store, host, data, found.marker, found.has_data):
                 raise conflict
 
-    def _prepare(self, store: SecretStore, facts: Mapping[str, HostFacts], folder: Path) -> _Prepared:
+    def _prepare(
+        self,
+        store: SecretStore,
+        facts: Mapping[str, HostFacts],
+        folder: Path,
+        selection: Selection,
+        *,
+        check: bool,
+    ) -> _Prepared:
         """Fill secrets, issue certificates, render. The store is saved before anything uses its values."""
         credentials = Credentials(self.site, store)
         certificates = tls.ensure(self.site, folder, store)
         self.outcome.warnings += certificates.warnings
-        references, builds = images.resolve(self.site.services)
+        references, builds = self._images()
         # Rendering generates what services need; logins of people, which nothing renders, are generated here.
         list(credentials.logins())
         renderer = Renderer(self.site, credentials, references, certificates)
         trees = {
-            host.name: renderer.tree(self.site.services_on(host).values(), facts[host.name])
+            host.name: renderer.tree(
+                self.site.services_on(host).values(), facts[host.name], address_of(host, self.inventory)
+            )
             for host in self.inventory.hosts
         }
-        return _Prepared(builds, trees, facts, certificates.trusted)
+        pulls = images.pulls(references, builds, self.site.platform.mirrors.registry)
+        state = rotation.jobs_state(self.site, credentials)
+        if check or selection:
+            state = state or json.dumps(desired_state(self.site, credentials))
+        if selection:
+            wanted_state = selection.narrow_state(json.loads(state), self.site, credentials)
+            state = json.dumps(wanted_state)
+            trees = {
+                name: selection.narrow(
+                    tree, self.site, facts[name].deployed, with_jobs=any(wanted_state.values())
+                )
+                for name, tree in trees.items()
+            }
+        return _Prepared(
+            builds,
+            pulls,
+            trees,
+            facts,
+            certificates.trusted,
+            state,
+            certificates=certificates,
+            selection=selection,
+        )
 
     @contextmanager
     def _working_folder(self, check: bool) -> Iterator[Path]:
@@ -208,21 +296,24 @@ class Deployment:
         if not check:
             yield self.secrets_folder
             return
-        with tempfile.TemporaryDirectory(prefix="dap-check-") as folder:
-            copy = Path(folder) / self.inventory.name
+        with temporary_folder(self.outcome.log.parent) as folder:
+            copy = folder / self.inventory.name
             shutil.copytree(self.secrets_folder, copy, ignore=shutil.ignore_patterns("logs", ".lock"))
-            yield copy
+            try:
+                yield copy
+            except DapError as error:
+                # What is wrong is wrong with the originals.
+                error.message = error.message.replace(str(copy), str(self.secrets_folder))
+                error.next_step = error.next_step.replace(str(copy), str(self.secrets_folder))
+                raise
 
     @contextmanager
     def _staged(self, builds: list[images.Build]) -> Iterator[Path]:
         """The build contexts as files, for the hosts that lack an image."""
-        staging = Path(tempfile.mkdtemp(prefix="dap-contexts-"))
-        try:
+        with temporary_folder(self.outcome.log.parent) as staging:
             for build in builds:
-                (staging / f"{build.name}.tar").write_bytes(build.context)
+                write_temporary(staging / f"{build.name}.tar", build.context)
             yield staging
-        finally:
-            shutil.rmtree(staging)
 
     def _apply(
         self, store: SecretStore, prepared: _Prepared, staging: Path, *, check: bool, diff: bool
@@ -230,16 +321,36 @@ class Deployment:
         if not check:
             # First the store, then the hosts: a password that is in use somewhere is never lost.
             store.save()
-        variables = self._variables() | {
+            auto = [name for name in self.site.left_out if self._may_be_left_out(name)]
+            choices.remember(self.inventory.name, {name: self.site.left_out[name][1] for name in auto})
+        variables = playbook_variables.of_platform(self.site) | {
             "platform_id": store.platform_id,
             "ca_certificates": [certificate.decode() for certificate in prepared.trusted],
+            "registries": self.site.registries,
             "staging": str(staging),
             "hosts": {host.name: self._host_variables(host, prepared) for host in self.inventory.hosts},
         }
-        run = self._play("Hosts, images and services", variables, check=check, diff=diff)
-        self.outcome.changes = run.changed
+        tags = TAGS if prepared.selection else ()
+        if check:
+            for host, tree in prepared.trees.items():
+                variables["hosts"][host]["planned_files"] = planned_files(tree)
+        run = self._play("Hosts, images and services", variables, check=check, diff=diff, tags=tags)
+        self.outcome.plan = read(run, self.site, prepared.certificates)
+        self.outcome.changes = [(change.host, change.what) for change in self.outcome.plan.changes]
+        if check:
+            foresee_new_servers(
+                self.outcome.plan, run, self.site, prepared.trees, json.loads(prepared.jobs_state)
+            )
         for (_, host), result in run.results.items():
             self.outcome.warnings += [f"{host}: {note}" for note in result.get("notes", [])]
+            if not check:
+                digests.remember(self.inventory.name, result.get("digests", {}))
+        if not check and not prepared.selection:
+            self.outcome.rotated = rotation.finish(self.site, store)
+
+    def _may_be_left_out(self, name: str) -> bool:
+        service, _ = self.site.left_out[name]
+        return choices.choice(service, self.site.platform.services) == "auto"
 
     def _play(
         self, title: str, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any
@@ -267,23 +378,9 @@ class Deployment:
                 **options,
             )
 
-    def _variables(self) -> dict[str, Any]:
-        platform = self.site.platform
-        return {
-            "name": platform.platform_name,
-            "domain": platform.domain,
-            "root": str(platform.paths.root),
-            "data": str(platform.paths.data),
-            "wait_seconds": platform.deploy.wait_seconds,
-            "parallel_builds": platform.deploy.parallel_builds,
-            "build_environment": {
-                name: os.environ[name] for name in _BUILD_ENVIRONMENT if name in os.environ
-            },
-        }
-
     def _host_variables(self, host: Host, prepared: _Prepared) -> dict[str, Any]:
         tree = prepared.trees[host.name]
-        services = self.site.services_on(host)
+        services = prepared.selection.of(self.site.services_on(host))
         needed = {service.manifest.image.same_as or name for name, service in services.items()}
         return {
             "docker_ready": prepared.facts[host.name].docker_ready,
@@ -293,47 +390,18 @@ class Deployment:
             "secret_files": [file.as_variables() for file in tree.secret_files],
             "directories": [directory.as_variables() for directory in tree.directories],
             "reload": tree.reload,
+            "commands": tree.commands,
             "services": [name for name in tree.services if name not in tree.jobs],
             "first": tree.first,
             "jobs": tree.jobs,
-            **_image_variables(
-                [build for build in prepared.builds if needed and build.name in {*needed, images.BASE}]
+            "only": tree.only,
+            "job_input": base64.b64encode(prepared.jobs_state.encode()).decode(),
+            "jobs_after": [*tree.jobs, "after"] if tree.jobs and works_after(self.site) else [],
+            "pulled_images": playbook_variables.of_pulls(
+                self.site, [pull for pull in prepared.pulls if services.keys() & {*pull.services}]
+            ),
+            **playbook_variables.of_builds(
+                self.site,
+                [build for build in prepared.builds if needed and build.name in {*needed, images.BASE}],
             ),
         }
-
-
-def _image_variables(builds: Sequence[images.Build]) -> dict[str, Any]:
-    """What the role `images` takes: images in the order of building, and what the first is built upon."""
-    return {
-        "base_images": [{"tag": images.DEBIAN_TAG, "suite": images.DEBIAN_SUITE}] if builds else [],
-        "images": [
-            {
-                "name": build.name,
-                "tag": build.tag,
-                "context": f"{build.name}.tar",
-                "base": build.upon,
-                "depends_on": [] if build.name == images.BASE else [images.BASE],
-            }
-            for build in builds
-        ],
-    }
-
-
-def address_of(host: Host, inventory: Inventory) -> str:
-    """The address under which ``host`` reaches the platform's names: the service host's.
-
-    Raises:
-        RefusedError: the service host's name has no address here, and none is configured.
-    """
-    service_host = inventory.service_host
-    if host.name == service_host.name:
-        listening = inventory.platform.listen_address
-        return "127.0.0.1" if listening.is_unspecified else str(listening)
-    address = str(service_host.variables.get("ansible_host", service_host.name))
-    try:
-        return str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        raise RefusedError(
-            f"{shown(inventory.hosts_file)}: {service_host.name}: no address is known for {address}",
-            f"write ansible_host: <address> below {service_host.name}",
-        ) from error

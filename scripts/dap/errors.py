@@ -7,6 +7,8 @@ from pathlib import Path
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
+EXIT_CHANGES = 3
+"""What `dap plan` ends with when a deploy would change something."""
 
 
 class DapError(Exception):

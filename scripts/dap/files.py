@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dap.errors import DapError, RefusedError
@@ -36,9 +39,7 @@ def write_atomic(path: Path, content: bytes, mode: int) -> None:
         _write_temporary_and_replace(temporary, target, content, mode)
         _sync_folder(target.parent)
     except OSError as error:
-        raise DapError(
-            f"cannot write {path}: {error.strerror}", f"make room or correct the permissions of {path.parent}"
-        ) from error
+        raise unwritable(path, path.parent, error) from error
 
 
 def _write_temporary_and_replace(temporary: Path, target: Path, content: bytes, mode: int) -> None:
@@ -85,6 +86,79 @@ def remove_leftovers(folder: Path) -> None:
             continue
         except OSError as error:
             raise DapError(f"cannot remove {temporary}: {error.strerror}", f"rm {temporary}") from error
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A private folder below ``parent`` that lives as long as the block.
+
+    Those of programs that were killed are removed first; what they held may be secret.
+
+    Raises:
+        DapError: it cannot be made (disk full, no permission).
+    """
+    try:
+        with _locked(parent):
+            for old in parent.glob(".dap-*.folder"):
+                _remove_abandoned(old)
+            folder = Path(tempfile.mkdtemp(prefix=".dap-", suffix=".folder", dir=parent))
+            # Held as long as this process lives: so others know that somebody still uses the folder.
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError as error:
+        raise unwritable(parent, parent, error) from error
+    try:
+        yield folder
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_temporary(path: Path, content: bytes) -> None:
+    """Write a new private file that need not outlive a crash, so it is not waited for until it is on disk.
+
+    Raises:
+        DapError: the file cannot be written (disk full, no permission).
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise unwritable(path, path.parent, error) from error
+
+
+def unwritable(path: Path, folder: Path, error: OSError) -> DapError:
+    """The failure for a file that cannot be written, and the folder where that is to be put right."""
+    return DapError(
+        f"cannot write {path}: {error.strerror}", f"make room or correct the permissions of {folder}"
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep others from making or removing temporary folders in ``folder``."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a temporary folder, unless the process that made it still lives."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_private_folder(folder: Path) -> None:

@@ -6,16 +6,17 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from dap.configuration.inventory import Inventory
+from dap.connection import explained
 from dap.errors import DapError
-from dap.layout import ansible_dir
+from dap.files import temporary_folder, write_temporary
+from dap.layout import ansible_dir, shown
 
 Event = Mapping[str, Any]
 
@@ -26,8 +27,9 @@ class Run:
 
     Attributes:
         changed: (host, task or items) of everything that changed.
-        failures: (host, message) of everything that failed.
+        failures: (host, message) of everything that failed or could not be reached, in words for people.
         results: what the platform's own modules returned, by task and host.
+        events: what tasks did on hosts, in the order of the run.
         seconds: how long it took.
     """
 
@@ -35,6 +37,7 @@ class Run:
     failures: list[tuple[str, str]] = field(default_factory=list)
     results: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
+    events: list[Event] = field(default_factory=list)
 
     def result(self, task: str) -> dict[str, dict[str, Any]]:
         """What the module of ``task`` returned, by host."""
@@ -49,6 +52,8 @@ def play(
     log: Path,
     check: bool = False,
     diff: bool = False,
+    keep_going: bool = False,
+    tags: Sequence[str] = (),
     on_event: Callable[[Event], None] = lambda event: None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Run:
@@ -58,6 +63,8 @@ def play(
 
     Args:
         log: file that the readable output is appended to.
+        tags: of the roles to run; all if empty.
+        keep_going: leave it to the caller what a host's failure means; it is in the result.
         on_event: called for every event of the callback plugin ``dap_events``.
         on_wait: called several times a second while nothing happens.
 
@@ -65,20 +72,33 @@ def play(
         DapError: if a host failed or could not be reached, with what each said.
     """
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dap-", dir=log.parent) as folder:
-        variables_file = Path(folder, "variables.json")
-        variables_file.touch(mode=0o600)
-        variables_file.write_text(json.dumps({"dap": variables}), encoding="utf-8")
-        events_file = Path(folder, "events.jsonl")
-        events_file.touch(mode=0o600)
+    with temporary_folder(log.parent) as folder:
+        variables_file, events_file = folder / "variables.json", folder / "events.jsonl"
+        write_temporary(variables_file, json.dumps({"dap": variables}).encode())
+        write_temporary(events_file, b"")
         argv = _argv(playbook, inventory, variables_file)
-        argv += ["--check"] * check + ["--diff"] * diff
+        argv += ["--check"] * check + ["--diff"] * diff + (["--tags", ",".join(tags)] if tags else [])
         run = Run()
         code = _follow(argv, events_file, log, run, on_event, on_wait)
     run.seconds = time.monotonic() - started
+    run.failures = _in_words(run, inventory)
+    if run.failures and keep_going:
+        return run
     if code != 0 or run.failures:
-        raise _failure(playbook, run, log)
+        raise _failure(run, log)
     return run
+
+
+def _in_words(run: Run, inventory: Inventory) -> list[tuple[str, str]]:
+    """What failed on each host, once, in the order of the inventory."""
+    known = {host.name: host for host in inventory.hosts}
+    hosts_file = shown(inventory.hosts_file)
+    failures = dict.fromkeys(
+        (host, explained(known[host], hosts_file, message) if host in known else message)
+        for host, message in run.failures
+    )
+    order = [*known]
+    return sorted(failures, key=lambda entry: order.index(entry[0]) if entry[0] in known else len(order))
 
 
 def _argv(playbook: str, inventory: Inventory, variables: Path) -> list[str]:
@@ -138,6 +158,8 @@ def _drain(events: TextIO, run: Run, on_event: Callable[[Event], None]) -> None:
 def _note(event: Event, run: Run) -> None:
     host, task = event.get("host", ""), event.get("task", "")
     kind = event["event"]
+    if kind in ("ok", "changed", "diff"):
+        run.events.append(event)
     if kind == "changed":
         for item in event.get("changed_items") or [task]:
             run.changed.append((host, str(item)))
@@ -147,9 +169,13 @@ def _note(event: Event, run: Run) -> None:
         run.results[task, host] = event["dap"]
 
 
-def _failure(playbook: str, run: Run, log: Path) -> DapError:
+def _failure(run: Run, log: Path) -> DapError:
     if not run.failures:
         last = log.read_text(encoding="utf-8").strip().splitlines()[-5:]
-        return DapError("Ansible stopped:\n" + "\n".join(f"    {line}" for line in last), log=log)
-    text = "\n".join(f"{host}: {message}" for host, message in dict.fromkeys(run.failures))
-    return DapError(text, f"correct this, then run the same command again ({playbook})", log=log)
+        return DapError(
+            "Ansible stopped:\n" + "\n".join(f"    {line}" for line in last),
+            "read the log, correct what it names, then run the same command again",
+            log=log,
+        )
+    text = "\n".join(f"{host}: {message}" for host, message in run.failures)
+    return DapError(text, "correct this, then run the same command again", log=log)

@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from dap import __version__
+from dap.servers import public_address, servers
 from dap.services.manifest import Service
 from dap.site import Site
 
@@ -65,7 +66,10 @@ def _service(site: Site, service: Service) -> dict[str, Any]:
     ]
     if manifest.provides != "proxy":
         endpoints += [
-            {"label": "Host and port", "value": f"{site.own_host(service)}:{site.published_port(port)}"}
+            {
+                "label": "Host and port",
+                "value": f"{site.own_host(service)}:{site.published_port(service, port)}",
+            }
             for port in manifest.ports
         ]
     return {
@@ -83,14 +87,16 @@ def _service(site: Site, service: Service) -> dict[str, Any]:
 def _connect(site: Site) -> dict[str, Any]:
     """Where clients connect to; None for what is not part of this deployment."""
     mlflow = site.services.get("mlflow")
-    stores = [service for service in site.providers("s3") if service.manifest.projects]
-    databases = [service for service in site.providers("postgres") if service.manifest.projects]
+    gitlab = site.services.get("gitlab")
+    stores = [server for server in servers(site, "s3") if server.service.manifest.projects]
+    databases = [server for server in servers(site, "postgres") if server.service.manifest.projects]
+    host, _, port = public_address(site, databases[0]).rpartition(":") if databases else (None, "", None)
     return {
         "mlflow_url": site.url(mlflow.manifest.web[0]) if mlflow else None,
-        "s3_url": site.url(stores[0].manifest.web[0]) if stores else None,
-        "postgres_host": site.own_host(databases[0]) if databases else None,
-        "postgres_port": site.published_port(databases[0].manifest.ports[0]) if databases else None,
-        "git_url": None,
+        "s3_url": public_address(site, stores[0]) if stores else None,
+        "postgres_host": host,
+        "postgres_port": port and int(port),
+        "git_url": site.url(gitlab.manifest.web[0]) if gitlab else None,
         "ssh_host": None,
     }
 

@@ -3,37 +3,116 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from dap.configuration.inventory import Host
 from dap.errors import ConfigurationError, Finding, RefusedError
 from dap.facts import HostFacts
 from dap.hosts import Run
 from dap.layout import shown
+from dap.servers import servers
+from dap.services import choices
+from dap.services.images import Pull
+from dap.services.manifest import Service
 from dap.site import Site
 
 _DISK_GIB = 15
+_MEMORY_MIB = 2048
 _CLOCK_SECONDS = 120
 
 
-def wanted(site: Site) -> dict[str, dict[str, Any]]:
-    """What each host must offer: published ports, memory in MiB, disk in GiB."""
+def wanted(site: Site, pulls: Sequence[Pull]) -> dict[str, dict[str, Any]]:
+    """What each host must offer: ports, memory in MiB, disk in GiB, images, servers to reach.
+
+    What services need that may be left out is not asked for; `left_out` judges that.
+    """
+    return {host.name: _wanted_of(site, host, pulls) for host in site.inventory.hosts}
+
+
+def _wanted_of(site: Site, host: Host, pulls: Sequence[Pull]) -> dict[str, Any]:
+    services = site.services_on(host)
+    sure = [
+        service for service in services.values() if choices.choice(service, site.platform.services) != "auto"
+    ]
+    memory = sum(mebibytes(service.manifest.minimum_memory) for service in sure)
+    disk = sum(mebibytes(service.manifest.minimum_disk) for service in sure)
+    external = [server for kind in ("postgres", "s3") for server in servers(site, kind) if server.external]
     return {
-        host.name: {
-            "ports": [
-                {
-                    "port": site.published_port(port),
-                    "address": str(site.platform.listen_address),
-                    "service": service.name,
-                }
-                for service in site.services_on(host).values()
-                for port in service.manifest.ports
-            ],
-            "memory_required_mib": 2048 if site.services_on(host) else 512,
-            "disk_required_gib": _DISK_GIB,
-        }
-        for host in site.inventory.hosts
+        "ports": [
+            {
+                "port": site.published_port(service, port),
+                "address": str(site.platform.listen_address),
+                "service": service.name,
+            }
+            for service in services.values()
+            for port in service.manifest.ports
+        ],
+        "memory_required_mib": (_MEMORY_MIB if services else 512) + memory,
+        "disk_required_gib": _DISK_GIB + disk // 1024,
+        "images": [
+            {"name": pull.name, "reference": pull.reference, "source": pull.source}
+            for pull in pulls
+            if services.keys() & {*pull.services}
+        ],
+        "endpoints": [
+            {"name": server.name, "host": server.known_address(site) or server.host, "port": server.port}
+            for server in external
+            if services
+        ],
     }
+
+
+def mebibytes(amount: str | None) -> int:
+    """An amount such as ``4g`` in MiB; 0 for none."""
+    return int(amount[:-1]) * {"m": 1, "g": 1024}[amount[-1]] if amount else 0
+
+
+def left_out(site: Site, pulls: Sequence[Pull], facts: Mapping[str, HostFacts]) -> dict[str, str]:
+    """The services set to ``auto`` that cannot run on their hosts, and why.
+
+    Raises:
+        ConfigurationError: the image of a service that must run is neither there nor to be had.
+    """
+    out: dict[str, str] = {}
+    findings = []
+    for host in site.inventory.hosts:
+        found = facts[host.name]
+        for name, service in site.services_on(host).items():
+            auto = choices.choice(service, site.platform.services) == "auto"
+            pull = next((pull for pull in pulls if name in pull.services), None)
+            lack = found.images.get(pull.name) if pull else None
+            if pull and lack and auto:
+                out[name] = f"its image {pull.reference} cannot be had: {lack}"
+            elif pull and lack:
+                findings.append(_no_image(site, name, pull, host.name, lack))
+            # What runs already is not taken away because the host has become full.
+            if auto and name not in found.deployed and (small := _too_small(service, host.name, found)):
+                out[name] = small
+    if findings:
+        raise ConfigurationError(findings)
+    return out
+
+
+def _too_small(service: Service, host: str, found: HostFacts) -> str:
+    """Why a host is too small for a service; empty if it is not."""
+    memory = _MEMORY_MIB + mebibytes(service.manifest.minimum_memory)
+    disk = _DISK_GIB * 1024 + mebibytes(service.manifest.minimum_disk)
+    for kind, there, needed in (("memory", found.memory_mib, memory), ("free disk", found.free_mib, disk)):
+        if there < needed:
+            return f"{host} has {there / 1024:.1f} GiB of {kind}, and {needed / 1024:.1f} GiB are needed"
+    return ""
+
+
+def _no_image(site: Site, service: str, pull: Pull, host: str, lack: str) -> Finding:
+    return Finding(
+        shown(site.inventory.platform_file),
+        f"services.{service}",
+        pull.reference,
+        f"is an image that {host} neither has nor can pull: {lack}",
+        "load it there (docker load), set mirrors.registry or proxy,"
+        f" or write services.{service}.enabled: auto",
+    )
 
 
 def facts_of(run: Run) -> dict[str, HostFacts]:
@@ -41,16 +120,21 @@ def facts_of(run: Run) -> dict[str, HostFacts]:
     return {host: HostFacts.of(result["facts"]) for (_, host), result in run.results.items()}
 
 
-def judge(run: Run) -> tuple[dict[str, HostFacts], list[str]]:
+def judge(run: Run, ignored: Collection[str] = ()) -> tuple[dict[str, HostFacts], list[str]]:
     """Facts of every host, and warnings.
 
+    Args:
+        ignored: services whose findings don't count, because they are left out.
+
     Raises:
-        RefusedError: if any host has an error; the message lists them all.
+        RefusedError: if any host has an error or could not be looked at; the message lists them all.
     """
-    errors: list[str] = []
+    errors = [f"{host}: {message}" for host, message in run.failures]
     warnings: list[str] = []
     for (_, host), result in run.results.items():
         for finding in [*result["findings"], *_clock(result["facts"])]:
+            if finding.get("service") in ignored:
+                continue
             value = f" = {finding['value']}" if finding.get("value") not in (None, "") else ""
             text = (
                 f"{host}: {finding['subject']}{value}\n    {finding['reason']}\n    {finding['suggestion']}"

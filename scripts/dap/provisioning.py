@@ -1,4 +1,4 @@
-"""What the provisioning jobs have to bring about: databases, roles, buckets, keys.
+"""What the provisioning jobs have to bring about: databases, roles, buckets, keys, accounts.
 
 The jobs themselves (`dap.jobs`) run in the toolbox container, inside the platform's network.
 """
@@ -8,54 +8,78 @@ from __future__ import annotations
 from typing import Any
 
 from dap.credentials import BucketKey, Credentials, DatabaseLogin
-from dap.services.manifest import Service
+from dap.servers import Server, servers
 from dap.site import Site
 
+_PORTAINER, _AGENT = "portainer", "portainer-agent"
 
-def desired_state(site: Site, credentials: Credentials) -> dict[str, Any]:
-    """The state to reach, as `dap.jobs` reads it. Holds secrets."""
-    return {
-        "postgres": [_postgres(site, credentials, server) for server in site.providers("postgres")],
-        "s3": [_s3(site, credentials, server) for server in site.providers("s3")],
+
+def desired_state(site: Site, credentials: Credentials, *, with_previous: bool = False) -> dict[str, Any]:
+    """The state to reach, as `dap.jobs` reads it. Holds secrets.
+
+    Args:
+        with_previous: also what administrators' passwords were, where a rotation is not finished.
+    """
+    state = {
+        "postgres": [_postgres(site, credentials, server) for server in servers(site, "postgres")],
+        "s3": [_s3(site, credentials, server) for server in servers(site, "s3")],
+        "portainer": [_portainer(site, credentials)] if _PORTAINER in site.services else [],
     }
+    if with_previous:
+        for server in servers(site, "postgres"):
+            found = next(entry for entry in state["postgres"] if entry["service"] == server.name)
+            found["previous"] = credentials.previous_admin_passwords(server)
+        for entry in state["portainer"]:
+            entry["previous"] = credentials.previous(site.services[_PORTAINER], "admin_password")
+    return state
 
 
-def _postgres(site: Site, credentials: Credentials, server: Service) -> dict[str, Any]:
+def works_after(site: Site) -> bool:
+    """Whether there are jobs that need all services running."""
+    return _PORTAINER in site.services
+
+
+def _postgres(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
     logins: list[DatabaseLogin] = [
         login
         for service in site.services.values()
         for login in credentials.databases(service).values()
-        if login.server == server.name
+        if login.server.name == server.name
     ]
-    if server.manifest.projects:
-        logins += [credentials.project_database(project, server.name) for project in site.projects]
+    if server.service.manifest.projects:
+        logins += [credentials.project_database(project, server) for project in site.projects]
     return {
         "service": server.name,
-        "host": site.own_host(server) if server.manifest.tls else server.name,
-        "port": 5432,
-        "verify": server.manifest.tls is not None,
-        "user": "postgres",
-        "password": credentials.secret(server, "admin_password").reveal(),
+        "host": server.host,
+        "port": server.port,
+        "verify": server.tls,
+        "external": server.external is not None,
+        "user": server.user,
+        "password": credentials.admin_password(server).reveal(),
         "databases": [
             {"name": login.name, "role": login.user, "password": login.password.reveal()} for login in logins
         ],
     }
 
 
-def _s3(site: Site, credentials: Credentials, server: Service) -> dict[str, Any]:
+def _s3(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
     buckets = [bucket for service in site.services.values() for bucket in service.manifest.buckets]
     state = [{"name": bucket.name, "versioning": bucket.versioning} for bucket in buckets]
     keys: list[BucketKey] = [
         key for service in site.services.values() if (key := credentials.bucket_key(service))
     ]
-    if server.manifest.projects:
+    if server.service.manifest.projects:
         state += [{"name": project.bucket, "versioning": False} for project in site.projects]
         keys += [credentials.project_key(project) for project in site.projects]
+    root_user = server.user if server.external else credentials.secret(server.service, "root_user").reveal()
     return {
         "service": server.name,
-        "endpoint": f"{server.name}:9000",
-        "user": credentials.secret(server, "root_user").reveal(),
-        "password": credentials.secret(server, "root_password").reveal(),
+        "endpoint": f"{server.host}:{server.port}",
+        "secure": server.tls,
+        "external": server.external is not None,
+        "region": server.region,
+        "user": root_user,
+        "password": credentials.admin_password(server).reveal(),
         "buckets": state,
         "keys": [
             {
@@ -64,6 +88,36 @@ def _s3(site: Site, credentials: Credentials, server: Service) -> dict[str, Any]
                 "policy": key.policy,
                 "buckets": list(key.buckets),
             }
-            for key in keys
+            for key in (keys if server.own_keys else [])
         ],
     }
+
+
+def _portainer(site: Site, credentials: Credentials) -> dict[str, Any]:
+    service = site.services[_PORTAINER]
+    return {
+        "service": service.name,
+        "host": service.name,
+        "port": service.manifest.web[0].port,
+        "user": "admin",
+        "password": credentials.secret(service, "admin_password").reveal(),
+        "environments": [{"name": "local", "kind": "socket", "url": ""}, *_agents(site)],
+    }
+
+
+def _agents(site: Site) -> list[dict[str, str]]:
+    """Portainer's environments on the hosts that run its agent, under the names that hosts.yml gives them."""
+    found = []
+    for host in site.inventory.hosts:
+        if _AGENT in site.services_on(host):
+            agent = site.services[_AGENT]
+            port = agent.manifest.ports[0]
+            # On its own host it asks the container: the published port may be on loopback only.
+            here = host.name == site.inventory.service_host.name
+            address = f"{_AGENT}:{port.container}"
+            if not here:
+                target = host.variables.get("ansible_host", host.name)
+                address = f"{target}:{site.published_port(agent, port)}"
+            name = host.name if host.name != "local" else "local (agent)"
+            found.append({"name": name, "kind": "agent", "url": f"tcp://{address}"})
+    return found

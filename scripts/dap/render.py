@@ -21,11 +21,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from dap.credentials import Credentials, stable_bcrypt
 from dap.errors import DapError
 from dap.facts import HostFacts
+from dap.layout import shown
 from dap.portal import portal_context
 from dap.provisioning import desired_state
+from dap.servers import server_named, servers
 from dap.services import container
+from dap.services.customization import OVERRIDE, SNIPPET
 from dap.services.manifest import Service
 from dap.site import Site
+from dap.trust.pem import split_certificates
 from dap.trust.tls import Tls
 
 
@@ -75,18 +79,22 @@ class HostTree:
     """All that one host gets.
 
     Attributes:
-        reload: services that read renewed certificates at a signal.
+        reload: services that read renewed certificates or other files at a signal.
+        commands: what sets rotated secrets in running services. Holds secrets.
         first: services that the provisioning jobs work on, so they start before the others.
         jobs: the service that runs the jobs, if it is on this host.
+        only: files and folders that are brought into state; all if empty.
     """
 
     files: list[File] = field(default_factory=list)
     secret_files: list[File] = field(default_factory=list)
     directories: list[Directory] = field(default_factory=list)
     reload: list[dict[str, Any]] = field(default_factory=list)
+    commands: list[dict[str, Any]] = field(default_factory=list, repr=False)
     services: list[str] = field(default_factory=list)
     first: list[str] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
+    only: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -102,19 +110,20 @@ class Renderer:
     images: Mapping[str, str]
     tls: Tls
 
-    def tree(self, services: Iterable[Service], facts: HostFacts) -> HostTree:
-        """What a host with these ``services`` and this size gets."""
+    def tree(self, services: Iterable[Service], facts: HostFacts, address: str = "127.0.0.1") -> HostTree:
+        """What a host with these ``services`` and this size gets.
+
+        Args:
+            address: where the platform's names lead from there.
+        """
         tree = HostTree()
         for service in services:
-            self._add_service(tree, service, facts)
-        name = self.site.platform.platform_name
-        include = [f"{service}/compose.yaml" for service in tree.services]
-        project = {"name": name, "include": include, "networks": container.network(name)}
-        if include:
-            tree.files.append(File("compose.yaml", _yaml(project)))
+            self._add_service(tree, service, facts, address)
+        if tree.services:
+            tree.files.append(project_file(self.site.platform.platform_name, tree.services))
         return tree
 
-    def _add_service(self, tree: HostTree, service: Service, facts: HostFacts) -> None:
+    def _add_service(self, tree: HostTree, service: Service, facts: HostFacts, address: str) -> None:
         manifest = service.manifest
         context = self._context(service, facts)
         config = self._rendered(service, "config", context, "0444", 0)
@@ -123,26 +132,38 @@ class Renderer:
         secret += [
             File(
                 f"{service.name}/secrets/{name}",
-                self.credentials.secret(service, name).reveal().encode(),
+                self.credentials.secret(owner, name).reveal().encode(),
                 "0400",
                 manifest.user,
             )
-            for name in manifest.secrets
+            for name, owner in self.site.secrets_of(service).items()
         ]
-        fragment = self._fragment(service, context)
+        fragment = _fragment(service.fragment, context)
+        override = self.site.customization(service) / OVERRIDE
         secret += self._login_files(service)
+        live = self._rendered(service, "live", private, "0400", manifest.user)
+        trust = self._trust_files(service)
+        # What is read at the first start only, or again while it runs, is no reason to replace the container.
+        late = {f"{service.name}/secrets/{entry.secret}" for entry in manifest.rotation if not entry.fixed}
+        counted = [file for file in secret if file.path not in late]
         rules = container.Rules(
             site=self.site,
             service=service,
             image=self.images[service.name],
             facts=facts,
             config=bool(config),
+            trust=bool(trust),
             secrets=sorted(Path(file.path).name for file in secret),
-            config_hash=_digest([*config, *secret, File("ca", b"".join(self.tls.trusted))]),
+            config_hash=_digest([*config, *counted, File("ca", b"".join(self.tls.trusted))]),
+            address=address,
+            live=bool(live),
         )
-        compose = container.complete(fragment, rules)
-        tree.files += [File(f"{service.name}/compose.yaml", _yaml(compose)), *config]
-        tree.secret_files += [*secret, *self._tls(tree, service)]
+        own = _fragment(override, context, service.name) if override.is_file() else None
+        compose = container.complete(fragment, rules, own)
+        tree.files += [File(f"{service.name}/compose.yaml", _yaml(compose)), *config, *trust]
+        tree.secret_files += [*secret, *live, *self._tls(service)]
+        tree.reload += _reloads(service, bool(live))
+        tree.commands += self._commands(service, private)
         tree.directories += [
             Directory(f"{self.site.platform.paths.data}/{service.name}/{data.name}", data.mode, manifest.user)
             for data in manifest.data
@@ -158,7 +179,7 @@ class Renderer:
         files = []
         if databases := self.credentials.databases(service).values():
             lines = [
-                f"{login.server}:{login.port}:{login.name}:{login.user}:{login.password.reveal()}\n"
+                f"{login.server.host}:{login.server.port}:{login.name}:{login.user}:{login.password.reveal()}\n"
                 for login in databases
             ]
             files.append(("pgpass", "".join(lines)))
@@ -170,26 +191,42 @@ class Renderer:
         user = service.manifest.user
         return [File(f"{service.name}/secrets/{name}", text.encode(), "0400", user) for name, text in files]
 
-    def _tls(self, tree: HostTree, service: Service) -> list[File]:
+    def _tls(self, service: Service) -> list[File]:
         """Certificate and key. They don't count for the configuration's hash: a renewal is a reload."""
         tls = service.manifest.tls
         if tls is None:
             return []
-        # A renewal alone does not replace the container: it reads the new files at a signal.
         leaf = self.tls.leaves[service.name]
         folder = f"{service.name}/tls"
-        tree.reload.append({"service": service.name, "signal": tls.reload, "paths": [f"{folder}/"]})
         return [
             File(f"{folder}/tls.crt", leaf.certificate_pem, "0400", service.manifest.user),
             File(f"{folder}/tls.key", leaf.key_pem.reveal().encode(), "0400", service.manifest.user),
         ]
 
-    def _fragment(self, service: Service, context: Mapping[str, Any]) -> dict[str, Any]:
-        text = _render(service.fragment, context)
-        fragment = yaml.safe_load(text)
-        if not isinstance(fragment, dict) or list(fragment) != ["services"]:
-            raise DapError(f"{service.fragment}: wants one top-level key, services", "see docs/reference")
-        return fragment
+    def _commands(self, service: Service, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What sets new values of its secrets in the running service; only where they are new."""
+        pending = self.credentials.store.pending()
+        return [
+            {
+                "service": service.name,
+                "command": entry.command,
+                "input": base64.b64encode(_render(service.folder / entry.input, context).encode()).decode(),
+                "secret": self.credentials.secret(service, entry.secret).reveal(),
+                "change": f"{service.name}: {entry.secret} set",
+            }
+            for entry in service.manifest.rotation
+            if entry.command and f"{service.name}.{entry.secret}" in pending
+        ]
+
+    def _trust_files(self, service: Service) -> list[File]:
+        """Every trusted CA as a file of its own, for what reads no bundle."""
+        if service.manifest.trust_folder is None:
+            return []
+        certificates = [one for bundle in self.tls.trusted for one in split_certificates(bundle)]
+        return [
+            File(f"{service.name}/trust/{index}.crt", certificate)
+            for index, certificate in enumerate(certificates)
+        ]
 
     def _rendered(
         self, service: Service, kind: Any, context: Mapping[str, Any], mode: str, owner: int
@@ -215,6 +252,7 @@ class Renderer:
             "time_zone": site.platform.time_zone,
             "admin_email": site.platform.admin_email,
             "vhosts": site.vhosts,
+            "s3": self._s3,
             "names": site.names,
             "port_suffix": site.port_suffix,
             "ca_certificate": self.tls.ca_certificate.decode(),
@@ -222,33 +260,75 @@ class Renderer:
             "hsts": self.tls.public,
         }
 
+    @property
+    def _s3(self) -> dict[str, Any]:
+        """The object storage as services reach it; empty without one."""
+        return next(
+            (
+                {"endpoint": server.endpoint, "region": server.region, "tls": server.tls}
+                for server in servers(self.site, "s3")
+            ),
+            {},
+        )
+
+    def _databases(self, service: Service) -> dict[str, Any]:
+        """How the service reaches its own databases, by their names."""
+        logins = self.credentials.databases(service).values()
+        return {
+            login.name: {
+                "host": login.server.host,
+                "port": login.server.port,
+                "user": login.user,
+                "sslmode": login.server.sslmode,
+            }
+            for login in logins
+        }
+
     def _context(self, service: Service, facts: HostFacts) -> dict[str, Any]:
-        own = {"name": service.name, "title": service.manifest.title, "user": service.manifest.user}
-        own["hosts"] = [self.site.web_host(web) for web in service.manifest.web]
-        context = self._public | {"service": own, "host": facts}
+        manifest, site = service.manifest, self.site
+        own: dict[str, Any] = {"name": service.name, "title": manifest.title, "user": manifest.user}
+        own["hosts"] = [site.web_host(web) for web in manifest.web]
+        own["ports"] = {port.name: site.published_port(service, port) for port in manifest.ports}
+        own["memory_mib"] = container.memory_limit(site, service, facts) // 1024**2
+        context = self._public | {"service": own, "host": facts, "databases": self._databases(service)}
+        if service.manifest.provides == "proxy":
+            context["snippets"] = self._snippets(context)
         if service.manifest.admin_of:
             context["administers"] = [
                 {
-                    "service": provider.name,
-                    "host": self.site.own_host(provider) if provider.manifest.tls else provider.name,
-                    "tls": provider.manifest.tls is not None,
+                    "service": server.name,
+                    "host": server.host,
+                    "port": server.port,
+                    "user": server.user,
+                    "tls": server.tls,
                 }
-                for provider in self.site.providers(service.manifest.admin_of)
+                for server in servers(self.site, service.manifest.admin_of)
             ]
         return context
 
+    def _snippets(self, context: Mapping[str, Any]) -> dict[str, str]:
+        """What operators add to the proxy's server blocks, by service."""
+        files = {
+            name: self.site.customization(service) / SNIPPET for name, service in self.site.services.items()
+        }
+        return {name: _render(file, context) for name, file in files.items() if file.is_file()}
+
     def _secret_context(self, service: Service) -> dict[str, Any]:
-        """What only the templates in ``secrets/`` see."""
+        """What only the templates in ``secrets/`` and ``live/`` and those of ``rotation`` see."""
         credentials = self.credentials
 
         def secret(name: str) -> str:
             return credentials.secret(service, name).reveal()
 
         def admin_secret(provider: str) -> str:
-            return credentials.secret(self.site.services[provider], "admin_password").reveal()
+            return credentials.secret(server_named(self.site, provider).service, "admin_password").reveal()
+
+        def previous(name: str) -> list[str]:
+            return credentials.previous(service, name)
 
         context: dict[str, Any] = {
             "secret": secret,
+            "previous": previous,
         }
         if service.manifest.provides == "proxy":
             context["web_users"] = [
@@ -264,6 +344,39 @@ class Renderer:
         if service.manifest.provides == "jobs":
             context["desired_state"] = json.dumps(desired_state(self.site, credentials), indent=1)
         return context
+
+
+def _reloads(service: Service, live: bool) -> list[dict[str, Any]]:
+    """The signals at which a running service reads changed files again; each once."""
+    paths: dict[str, list[str]] = {}
+    if service.manifest.tls:
+        paths.setdefault(service.manifest.tls.reload, []).append(f"{service.name}/tls/")
+    if service.manifest.reload and live:
+        paths.setdefault(service.manifest.reload, []).append(f"{service.name}/live/")
+    return [{"service": service.name, "signal": signal, "paths": found} for signal, found in paths.items()]
+
+
+def project_file(name: str, services: Iterable[str]) -> File:
+    """The Compose file that joins those of the ``services`` of one host."""
+    include = [f"{service}/compose.yaml" for service in services]
+    return File(
+        "compose.yaml", _yaml({"name": name, "include": include, "networks": container.network(name)})
+    )
+
+
+def _fragment(file: Path, context: Mapping[str, Any], service: str = "") -> dict[str, Any]:
+    """A rendered Compose fragment; with ``service``, the one that has to be in it."""
+    text = _render(file, context)
+    try:
+        fragment = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise DapError(f"{shown(file)}: what it renders to is not YAML: {reason}", "correct it") from error
+    if not isinstance(fragment, dict) or list(fragment) != ["services"]:
+        raise DapError(f"{shown(file)}: wants one top-level key, services", "see docs/reference")
+    if service and (not isinstance(fragment["services"], dict) or list(fragment["services"]) != [service]):
+        raise DapError(f"{shown(file)}: wants exactly one service, {service}", "correct it")
+    return fragment
 
 
 def _render(template: Path, context: Mapping[str, Any]) -> str:

@@ -5,14 +5,16 @@ Everything here is derived from the operator's configuration and the manifests; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 from dap.configuration.inventory import Host, Inventory, load_inventory
-from dap.configuration.schema import Platform
+from dap.configuration.schema import Platform, ServiceSettings
 from dap.errors import ConfigurationError, DapError, Finding
 from dap.layout import compose_dir, inventory_dir, shown
+from dap.services import choices, customization
 from dap.services.manifest import Port, Service, Web, find_folders, load_services
 
 
@@ -50,18 +52,42 @@ class Site:
     """An inventory together with the services that it runs.
 
     Attributes:
-        services: by name, in alphabetical order.
+        services: those that run here, by name, in alphabetical order.
         left_out: services that do not run here, and why.
+        external: services in whose place the operator names a server.
     """
 
     inventory: Inventory
     services: Mapping[str, Service]
     left_out: Mapping[str, tuple[Service, str]] = field(default_factory=dict)
+    external: Mapping[str, Service] = field(default_factory=dict)
 
     @property
     def platform(self) -> Platform:
         """The operator's configuration."""
         return self.inventory.platform
+
+    def settings(self, service: Service) -> ServiceSettings:
+        """What the operator has set for ``service``."""
+        return self.platform.services.get(service.name, ServiceSettings())
+
+    def customization(self, service: Service) -> Path:
+        """The operator's folder for a service of the product, whether or not it exists."""
+        return inventory_dir(self.inventory.name) / "compose" / service.name
+
+    def without(self, reasons: Mapping[str, str]) -> Site:
+        """The site without some services, which may run or not as the platform decides.
+
+        Args:
+            reasons: service to why it is left out.
+
+        Raises:
+            ConfigurationError: one of them is needed by a service that must run.
+        """
+        reasons = choices.cascade(reasons, self.services, self.platform, shown(self.inventory.platform_file))
+        left_out = {**self.left_out, **{name: (self.services[name], why) for name, why in reasons.items()}}
+        kept = {name: service for name, service in self.services.items() if name not in reasons}
+        return replace(self, services=kept, left_out=dict(sorted(left_out.items())))
 
     @cached_property
     def projects(self) -> list[ProjectNames]:
@@ -71,7 +97,7 @@ class Site:
     def services_on(self, host: Host) -> dict[str, Service]:
         """The services that run on ``host``."""
         roles = {"service_host": "service", "runner_hosts": "runner"}
-        wanted = {roles[group] for group in host.groups if group in roles}
+        wanted = {"both", *(roles[group] for group in host.groups if group in roles)}
         return {name: service for name, service in self.services.items() if service.manifest.role in wanted}
 
     def web_host(self, web: Web) -> str:
@@ -110,6 +136,16 @@ class Site:
         ]
         return sorted({self.platform.domain, *(vhost.host for vhost in self.vhosts), *own})
 
+    @property
+    def registries(self) -> list[str]:
+        """Container registries for which Docker has to trust the site's CAs, as it names them.
+
+        Beside the platform's own it is the mirror: a running engine does not read the system's trust store.
+        """
+        own = [f"{vhost.host}{self.port_suffix}" for vhost in self.vhosts if vhost.web.registry]
+        mirror = self.platform.mirrors.registry if self.platform.trust.extra_cas else None
+        return sorted({*own, *([mirror.partition("/")[0]] if mirror else [])})
+
     def tls_names(self, service: Service) -> list[str]:
         """The names on the certificate of ``service``."""
         tls = service.manifest.tls
@@ -119,53 +155,80 @@ class Site:
             return [self.own_host(service)]
         return sorted({self.platform.domain, *(vhost.host for vhost in self.vhosts)})
 
+    def secrets_of(self, service: Service) -> dict[str, Service]:
+        """The secrets that ``service`` reads, by name, with the service whose secret each is."""
+        shared = {name: self.services[owner] for name, owner in service.manifest.shared_secrets.items()}
+        return dict.fromkeys(service.manifest.secrets, service) | shared
+
     def providers(self, kind: str) -> list[Service]:
-        """The services whose manifest says ``provides: kind``."""
+        """The services here whose manifest says ``provides: kind``."""
         return [service for service in self.services.values() if service.manifest.provides == kind]
 
-    def published_port(self, port: Port) -> int:
-        """A manifest's port on the host: ``ports.<name>`` of the configuration, else as in the container."""
-        number: int | None = getattr(self.platform.ports, port.name, port.container)
+    def published_port(self, service: Service, port: Port) -> int:
+        """A manifest's port on the host.
+
+        It is ``services.<service>.ports.<name>`` or ``ports.<name>`` of the configuration, else the same as
+        in the container.
+        """
+        common: int | None = getattr(self.platform.ports, port.name, port.container)
+        number = self.settings(service).ports.get(port.name, common)
         if number is None:
-            raise DapError(f"port {port.name}: neither the configuration nor the manifest gives a number")
+            raise DapError(
+                f"{service.name}: neither the configuration nor the manifest gives port {port.name} a number",
+                f"set services.{service.name}.ports.{port.name}",
+            )
         return number
 
 
-def load_site(inventory_name: str) -> Site:
+def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     """Read and check all that the operator wrote; no host is touched.
+
+    Args:
+        reconsider: take every service that is set to ``auto`` as running, as a deploy does before it decides;
+            otherwise what the last deploy decided holds.
 
     Raises:
         ConfigurationError: with everything that is wrong.
     """
-    folders = find_folders([compose_dir(), inventory_dir(inventory_name) / "compose"])
+    roots = [compose_dir(), inventory_dir(inventory_name) / "compose"]
+    folders = find_folders(roots)
     inventory = load_inventory(inventory_name, folders)
     services = load_services(folders)
     settings = inventory.platform.services
-    left_out = [name for name in services if name in settings and not settings[name].enabled]
-    kept = {name: service for name, service in services.items() if name not in left_out}
+    file = shown(inventory.platform_file)
     findings = [
-        Finding(
-            shown(inventory.platform_file),
-            f"services.{name}.enabled",
-            "false",
-            f"leaves out what {', '.join(users)} needs",
-            f"remove it, or switch off {', '.join(users)} too",
-        )
-        for name in left_out
-        if (users := [other for other, service in kept.items() if name in _needed_by(service, services)])
+        *customization.findings(roots[1], folders),
+        *choices.findings(services, inventory.platform, file),
     ]
     if findings:
         raise ConfigurationError(findings)
-    reasons = {name: "switched off in platform.yml" for name in left_out}
-    return Site(inventory, kept, {name: (services[name], reason) for name, reason in reasons.items()})
+    external = {name: service for name, service in services.items() if choices.is_external(service, settings)}
+    reasons = choices.switched_off(services, settings)
+    kept = {name: service for name, service in services.items() if name not in {*external, *reasons}}
+    left_out = {name: (services[name], reason) for name, reason in reasons.items()}
+    site = Site(inventory, kept, left_out, external)
+    # It asks for servers, which know what a site is.
+    from dap import collisions
+
+    if twice := [*_ports_twice(site), *collisions.findings(site)]:
+        raise ConfigurationError(twice)
+    decided = {} if reconsider else choices.recall(inventory.name)
+    return site.without({name: why for name, why in decided.items() if name in kept})
 
 
-def _needed_by(service: Service, services: Mapping[str, Service]) -> set[str]:
-    """The services without which ``service`` cannot run."""
-    manifest = service.manifest
-    needed = {*manifest.needs, *(database.server for database in manifest.databases)}
-    if manifest.image.same_as:
-        needed.add(manifest.image.same_as)
-    if manifest.buckets:
-        needed |= {name for name, other in services.items() if other.manifest.provides == "s3"}
-    return needed
+def _ports_twice(site: Site) -> Iterator[Finding]:
+    """Services that publish the same port of one host."""
+    for host in site.inventory.hosts:
+        owners: dict[int, str] = {}
+        for service in site.services_on(host).values():
+            for port in service.manifest.ports:
+                number = site.published_port(service, port)
+                owner = owners.setdefault(number, f"{service.name}.{port.name}")
+                if owner != f"{service.name}.{port.name}":
+                    yield Finding(
+                        shown(site.inventory.platform_file),
+                        f"services.{service.name}.ports.{port.name}",
+                        str(number),
+                        f"is published by {owner} already",
+                        "write another number",
+                    )

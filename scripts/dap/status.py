@@ -48,6 +48,9 @@ class Status:
             "ok": self.well,
             "containers": [container.as_json() for container in self.containers],
             "missing": [{"host": host, "service": service} for host, service in self.missing],
+            "left_out": [
+                {"service": name, "reason": reason} for name, (_, reason) in self.site.left_out.items()
+            ],
             "certificates": [
                 {"service": name, "days_left": days} for name, days in sorted(self.certificates.items())
             ],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dap.credentials import Login
 from dap.deploy import Outcome
+from dap.plan.text import left_alone
 from dap.site import Site
 from dap.status import Status
 from dap.verify import Result
@@ -37,8 +39,14 @@ def of_status(status: Status) -> str:
     )
     if status.missing and not ill:
         next_step = f"\nnext: dap -e {name} deploy"
+    out = "".join(f"\nLeft out: {left}" for left in _left_out(status.site))
     expiring = [f"{name}: {days} days" for name, days in sorted(status.certificates.items())]
-    return f"{text}\n\nCertificates: {', '.join(expiring) or 'none'}{next_step}"
+    return f"{text}\n{out}\nCertificates: {', '.join(expiring) or 'none'}{next_step}"
+
+
+def _left_out(site: Site) -> list[str]:
+    """The services that do not run here, each with the reason."""
+    return [f"{name} ({reason})" for name, (_, reason) in site.left_out.items()]
 
 
 def of_verify(inventory: str, results: Sequence[Result]) -> str:
@@ -65,20 +73,35 @@ def of_credentials(logins: Sequence[Login]) -> str:
     return table(["WHAT", "WHERE", "USER", "SECRET"], rows)
 
 
-def of_deploy(site: Site, outcome: Outcome, results: Sequence[Result], *, dry_run: bool) -> str:
+def of_rotation(secrets: Sequence[Mapping[str, Any]]) -> str:
+    """The answer of ``dap rotate --list``."""
+    rows = [
+        [
+            entry["secret"],
+            entry["what"],
+            ", ".join(entry["restarts"]) or "-",
+            "yes" if entry["pending"] else "",
+        ]
+        for entry in secrets
+    ]
+    return table(["SECRET", "WHAT", "STARTS ANEW", "PENDING"], rows)
+
+
+def of_deploy(site: Site, outcome: Outcome, results: Sequence[Result]) -> str:
     """What runs where, how to log in, how to trust the CA, what was left out and why."""
     name = site.inventory.name
     program = "dap" if name == "local" else f"dap -e {name}"
     # What happened to services and data says more than which files were written for it.
     changes = sorted(outcome.changes, key=lambda change: change[1].endswith(" written"))
     count = len(changes)
-    lines = [f"{count} change{'s' if count != 1 else ''}{' would be made' if dry_run else ''}"]
+    lines = [f"{count} change{'s' if count != 1 else ''}"]
     lines += [f"  {host}: {what}" for host, what in changes[:20]]
     if count > 20:
         lines.append(f"  … and {count - 20} more, see the log")
-    if dry_run:
-        return "\n".join([*lines, f"log: {outcome.log}"])
-    lines += ["", *_services(site), "", *_next_steps(site, program)]
+    if outcome.rotated:
+        lines += ["New values, in use everywhere now:", *(f"  {key}" for key in outcome.rotated)]
+    lines += ["", *_services(site, outcome.only), "", *_next_steps(site, program)]
+    lines += left_alone(outcome.plan, name)
     if results:
         failed = [result for result in results if not result.ok]
         lines += [f"Verified: {len(results) - len(failed)} of {len(results)} checks passed"]
@@ -87,17 +110,23 @@ def of_deploy(site: Site, outcome: Outcome, results: Sequence[Result], *, dry_ru
     return "\n".join([*lines, f"log: {outcome.log}"])
 
 
-def _services(site: Site) -> list[str]:
+def _services(site: Site, only: Sequence[str] = ()) -> list[str]:
     rows = []
     for host in site.inventory.hosts:
         for service in site.services_on(host).values():
-            if service.manifest.provides == "jobs":
+            if service.manifest.provides == "jobs" or (only and service.name not in only):
                 continue
             where = [site.url(web) for web in service.manifest.web]
             host_name = "" if service.manifest.provides == "proxy" else site.own_host(service)
-            where += [f"{host_name}:{site.published_port(port)}" for port in service.manifest.ports]
+            where += [f"{host_name}:{site.published_port(service, port)}" for port in service.manifest.ports]
             rows.append([service.name, host.name, ", ".join(where) or "-"])
     return table(["SERVICE", "HOST", "WHERE"], rows).splitlines()
+
+
+def _external(site: Site) -> list[tuple[str, str]]:
+    """The services in whose place a server of the operator's stands, and its address."""
+    own = {name: site.settings(service).external for name, service in site.external.items()}
+    return [(name, external.url) for name, external in own.items() if external]
 
 
 def _next_steps(site: Site, program: str) -> list[str]:
@@ -105,5 +134,6 @@ def _next_steps(site: Site, program: str) -> list[str]:
     steps = [f"Start page:    {portal}", f"Log in with:   {program} credentials"]
     if site.platform.tls.mode == "private-ca":
         steps.append(f"Trust the CA:  {program} ca export -o ~/dap-ca.crt (docs/how-to/trust-the-ca.md)")
-    steps += [f"Left out:      {name} ({reason})" for name, (_, reason) in site.left_out.items()]
+    steps += [f"Left out:      {left}" for left in _left_out(site)]
+    steps += [f"Your own:      {name} is {url}" for name, url in _external(site)]
     return steps

@@ -93,7 +93,7 @@ def inventory_names() -> list[str]:
 def _existing_inventory(name: str) -> Path:
     directory = layout.inventory_dir(name)
     if not _INVENTORY_NAME.fullmatch(name) or not directory.is_dir():
-        text = wording.no_such_inventory(wording.one_of(name, inventory_names()))
+        text = wording.no_such_inventory(wording.one_of(name, inventory_names()), name)
         raise ConfigurationError([_finding(layout.inventories_dir(), Fault((), text, value=name))])
     return directory
 
@@ -212,8 +212,19 @@ def _validate(data: Mapping[str, object]) -> tuple[Platform | None, list[Fault],
         if entry["type"] == "missing" and location not in meant:
             faults.append(Fault(location, wording.missing(f"{location[-1]}: {_example(location)}")))
         elif entry["type"] not in ("missing", "extra_forbidden", "rules", "default_factory_not_called"):
-            faults.append(Fault(location, _wording_of(entry)))
+            faults.append(_fault_of(entry))
     return None, faults, meant
+
+
+def _fault_of(entry: Any) -> Fault:
+    """The fault behind one of pydantic's errors about a value or about the key of a mapping."""
+    location, text = entry["loc"], _wording_of(entry)
+    if location[-1] == "[key]":
+        field = field_at(location[:-2])
+        example = next(iter(field.examples[0]), "") if field and field.examples else ""
+        return Fault(location[:-1], text.with_example(example), value="")
+    # A password in an address is not to be repeated.
+    return Fault(location, text, value=HIDDEN if text == wording.login_in_url() else None)
 
 
 def _unknown_key(location: Location) -> tuple[Fault, Location | None]:

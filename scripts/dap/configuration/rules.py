@@ -7,6 +7,7 @@ anything about it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
 from pathlib import PurePosixPath
@@ -71,9 +72,9 @@ class Settings:
 
 
 def ports_differ(settings: Settings) -> Iterator[Fault]:
-    """The ports `ports.http`, `ports.https` and `ports.postgres` all differ."""
+    """All ports under `ports` differ."""
     blamed: set[str] = set()
-    for first, second in combinations(("http", "https", "postgres"), 2):
+    for first, second in combinations(("http", "https", "postgres", "ssh"), 2):
         port = settings.get("ports", first)
         if port is None or port != settings.get("ports", second) or blamed & {first, second}:
             continue
@@ -111,16 +112,20 @@ def tls_files_fit_the_mode(settings: Settings) -> Iterator[Fault]:
 
 
 def names_differ(settings: Settings) -> Iterator[Fault]:
-    """No two users have the same name, and no two projects."""
+    """No two users have the same name, and no two projects; dots, hyphens and underscores count alike."""
     for section in ("users", "projects"):
         first_with: dict[str, int] = {}
         for index in range(settings.size(section)):
             name = settings.get(section, index, "name")
             if not isinstance(name, str):
                 continue
-            first = first_with.setdefault(name, index)
+            # Names of containers, hosts and databases are made of them, and know only one of the three.
+            first = first_with.setdefault(re.sub(r"[._-]", "-", name), index)
             if first != index:
-                yield Fault((section, index, "name"), wording.same_name(f"{section}[{first}]"))
+                other = f"{section}[{first}]"
+                same = settings.get(section, first, "name") == name
+                text = wording.same_name(other) if same else wording.alike_name(other)
+                yield Fault((section, index, "name"), text)
 
 
 def services_are_known(settings: Settings) -> Iterator[Fault]:

@@ -24,7 +24,7 @@ USER_PATTERN = r"[a-z][a-z0-9._-]{0,30}"
 PROJECT_PATTERN = r"[a-z][a-z0-9-]{1,29}[a-z0-9]"
 RESERVED_PROJECTS = {
     "postgres|template0|template1|public|pg_.*": "PostgreSQL",
-    "mlflow|minio|dap|admin": "the platform itself",
+    "mlflow|minio|dap|admin|gitlab-.*": "the platform itself",
 }
 
 PlatformName = Annotated[
@@ -61,6 +61,19 @@ ProjectName = Annotated[
     ),
 ]
 TlsMode = Annotated[Literal["private-ca", "files"], BeforeValidator(values.choice("private-ca", "files"))]
+VariableName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"),
+    BeforeValidator(
+        values.matching(
+            r"[A-Za-z_][A-Za-z0-9_]{0,99}",
+            "is not the name of a variable: letters, digits and underscores, no digit first",
+        )
+    ),
+]
+PortName = Annotated[
+    str, BeforeValidator(values.matching(r"[a-z][a-z0-9_]{0,39}", "is not the name of a port"))
+]
 
 
 class Section(BaseModel):
@@ -94,6 +107,7 @@ class Ports(Section):
     postgres: values.Port = Field(
         default=5432, description="Port of postgres-data, the users' databases.", examples=[5433]
     )
+    ssh: values.Port = Field(default=2222, description="Port of Git over SSH.", examples=[2022])
 
 
 class Tls(Section):
@@ -170,9 +184,74 @@ class Project(Section):
     )
 
 
+class External(Section):
+    """A server that is there already, in place of a service of the platform."""
+
+    url: values.Url = Field(
+        description=(
+            "Where it is: `postgresql://host:5432` or, for S3, `https://host:9000`. With `?sslmode=disable`"
+            " PostgreSQL is spoken to without TLS, otherwise its certificate has to be right."
+        ),
+        examples=["postgresql://db.example.com:5432"],
+    )
+    user: Annotated[str, StringConstraints(max_length=128), BeforeValidator(values.one_line(128))] = Field(
+        description=(
+            "Role that may make databases and roles, or access key that may make buckets. Its password is"
+            " given with `dap secret set`."
+        ),
+        examples=["dap_admin"],
+    )
+    region: Annotated[str, StringConstraints(max_length=40), BeforeValidator(values.one_line(40))] = Field(
+        default="us-east-1", description="Region of the S3 server.", examples=["eu-central-1"]
+    )
+    own_keys: values.Switch = Field(
+        default=False,
+        description=(
+            "Whether services and projects get S3 keys of their own, made with MinIO's admin interface."
+            " Without it all of them use the one key given here, and can reach each other's buckets."
+        ),
+        examples=[True],
+    )
+
+
 class ServiceSettings(Section):
     """Settings that every service has."""
 
+    enabled: Annotated[bool | Literal["auto"] | None, BeforeValidator(values.true_false_or_auto)] = Field(
+        default=None,
+        description=(
+            "`false` leaves the service out; its data stays. `auto` leaves it out where its image is neither"
+            " on the host nor to be had. Without it, on unless the service is off by default."
+        ),
+        examples=[False],
+    )
+    image: values.ImageReference | None = Field(
+        default=None,
+        description="Another image, with tag or digest, that keeps the contract of the service's own.",
+        examples=["registry.example.com/team/mlflow:3.17.2"],
+    )
+    environment: dict[VariableName, values.Line] = Field(
+        default={},
+        description="Environment variables beside the service's own; no secrets, every admin sees them.",
+        examples=[{"MLFLOW_LOGGING_LEVEL": "DEBUG"}],
+    )
+    ports: dict[PortName, values.Port] = Field(
+        default={},
+        description="Ports on the host, by the names in the service's manifest.",
+        examples=[{"metrics": 9100}],
+    )
+    external: External | None = Field(
+        default=None,
+        description="For databases and object storage: a server of your own, used in place of this service.",
+        examples=[{"url": "postgresql://db.example.com:5432", "user": "dap_admin"}],
+    )
+    pids: Annotated[
+        int | None, Field(ge=1, le=32768), BeforeValidator(values.number("a number of processes", 1, 32768))
+    ] = Field(
+        default=None,
+        description="Most processes and threads it may have; the service's own default without it.",
+        examples=[1024],
+    )
     memory: values.Memory | None = Field(
         default=None,
         description="Most memory it may use, with unit `m` or `g`; the service's own default without it.",
@@ -183,8 +262,62 @@ class ServiceSettings(Section):
         description="Most processors it may use, at most as many as the host has. Without it, all of them.",
         examples=[1.5],
     )
-    enabled: values.Switch = Field(
-        default=True, description="`false` leaves the service out; its data stays.", examples=[False]
+
+
+class Proxy(Section):
+    """The HTTP proxy through which hosts, image builds and containers reach the internet."""
+
+    http: values.HttpUrl | None = Field(
+        default=None,
+        description="Proxy for addresses with `http://`.",
+        examples=["http://proxy.example.com:3128"],
+    )
+    https: values.HttpUrl | None = Field(
+        default=None,
+        description="Proxy for addresses with `https://`; that of `proxy.http` without it.",
+        examples=["http://proxy.example.com:3128"],
+    )
+    no_proxy: tuple[values.NoProxyEntry, ...] = Field(
+        default=(),
+        description=(
+            "Names, domains (`.example.com`) and networks that are reached without it, beside this machine,"
+            " all names of the platform and all its services."
+        ),
+        examples=[[".example.com", "10.0.0.0/8"]],
+    )
+
+
+class Mirrors(Section):
+    """Package mirrors of the site, for what is fetched when images are built."""
+
+    debian: values.HttpUrl | None = Field(
+        default=None,
+        description="Debian packages in images; the mirror that the host itself uses without it.",
+        examples=["https://mirror.example.com/debian"],
+    )
+    debian_security: values.HttpUrl | None = Field(
+        default=None,
+        description="Debian's security updates in images.",
+        examples=["https://mirror.example.com/debian-security"],
+    )
+    pypi: values.HttpUrl | None = Field(
+        default=None, description="Python packages.", examples=["https://mirror.example.com/pypi/simple"]
+    )
+    npm: values.HttpUrl | None = Field(
+        default=None, description="Node packages.", examples=["https://mirror.example.com/npm"]
+    )
+    go: Annotated[str | None, BeforeValidator(values.one_line(300))] = Field(
+        default=None,
+        description="Go modules, as the variable GOPROXY has it.",
+        examples=["https://mirror.example.com/go"],
+    )
+    registry: values.RegistryPrefix | None = Field(
+        default=None,
+        description=(
+            "Registry that images of Docker Hub are pulled from: it is written before their names, so"
+            " `registry.example.com/hub` pulls `registry.example.com/hub/gitlab/gitlab-ce`."
+        ),
+        examples=["registry.example.com/hub"],
     )
 
 
@@ -260,6 +393,21 @@ class Platform(Section):
         default={},
         description="Settings of single services, by the service's name.",
         examples=[{"mlflow": {"memory": "2g"}}],
+    )
+    extra_hosts: dict[values.HostName, values.KnownAddress] = Field(
+        default={},
+        description="Names that no DNS server knows, with their addresses: for the hosts and all containers.",
+        examples=[{"db.example.com": "192.0.2.10"}],
+    )
+    proxy: Proxy = Field(
+        default=Proxy(),
+        description="HTTP proxy through which hosts, image builds and containers reach the internet.",
+        examples=[{"http": "http://proxy.example.com:3128"}],
+    )
+    mirrors: Mirrors = Field(
+        default=Mirrors(),
+        description="Package mirrors of the site, for what is fetched when images are built.",
+        examples=[{"pypi": "https://mirror.example.com/pypi/simple"}],
     )
     time_zone: values.TimeZone = Field(
         default="UTC",

@@ -13,6 +13,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -79,6 +80,45 @@ def true_or_false(value: object) -> object:
         raise refusal(wording.no_value(removable=True))
     unquoted = value if isinstance(value, str) and value in ("true", "false") else None
     raise refusal(wording.not_true_or_false(unquoted))
+
+
+def true_false_or_auto(value: object) -> object:
+    """A check of a switch that the platform may decide itself."""
+    if isinstance(value, bool) or value == "auto":
+        return value
+    if value is None:
+        raise refusal(wording.no_value(removable=True))
+    unquoted = value if isinstance(value, str) and value in ("true", "false") else None
+    raise refusal(wording.not_true_false_or_auto(unquoted))
+
+
+def matching(pattern: str, reason: str) -> Check:
+    """A check of a text's shape; the suggestion is the key's example."""
+
+    def checked(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise refusal(wording.not_shaped(reason))
+        return value
+
+    return text_with(checked)
+
+
+def url(*schemes: str) -> Check:
+    """A check of a server's address with one of the schemes; a login in it is refused."""
+
+    def checked(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            right = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            right = False
+        if not right or not re.fullmatch(r"[!-~]+", value):
+            raise refusal(wording.not_a_url(schemes))
+        if "@" in urlsplit(value).netloc:
+            raise refusal(wording.login_in_url())
+        return value
+
+    return text_with(checked)
 
 
 def choice(*choices: str) -> Check:
@@ -183,6 +223,15 @@ def address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return found
 
 
+@text_with
+def known_address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A check of the address of another machine."""
+    try:
+        return ipaddress.ip_address(value)
+    except ValueError:
+        raise refusal(wording.not_shaped("is not an IP address")) from None
+
+
 # What is the system's own with all that is in it, and what only holds folders of others.
 _SYSTEM = re.compile(
     r"/(bin|boot|dev|etc|lib(32|64|x32)?|lost\+found|proc|run|sbin|sys|tmp"
@@ -282,6 +331,7 @@ Domain = Annotated[
     str, StringConstraints(pattern=f"^{DOMAIN_PATTERN}$", max_length=LONGEST_DOMAIN), BeforeValidator(domain)
 ]
 Address = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(address)]
+KnownAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(known_address)]
 Folder = Annotated[Path, BeforeValidator(folder)]
 File = Annotated[Path, BeforeValidator(file)]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$"), BeforeValidator(email)]
@@ -290,3 +340,29 @@ Processors = Annotated[
     float, Field(ge=0.01, le=1024), BeforeValidator(number("a number of processors", 0.01, 1024, float))
 ]
 TimeZone = Annotated[str, BeforeValidator(time_zone)]
+Line = Annotated[str, BeforeValidator(one_line(1000))]
+Url = Annotated[str, BeforeValidator(url("postgresql", "http", "https"))]
+HttpUrl = Annotated[str, BeforeValidator(url("http", "https"))]
+# Without a tag it would be another image one day, although nobody changed anything.
+IMAGE_PATTERN = r"[^\s@]+(:[\w][\w.-]*|@sha256:[0-9a-f]{64})"
+ImageReference = Annotated[
+    str, BeforeValidator(matching(IMAGE_PATTERN, "is not an image with a tag or digest"))
+]
+HostName = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$"),
+    BeforeValidator(matching(rf"{_LABEL}(\.{_LABEL})*", "is not a host name in small letters")),
+]
+NoProxyEntry = Annotated[
+    str,
+    BeforeValidator(matching(r"\.?[A-Za-z0-9][A-Za-z0-9.:/-]*", "is neither a name, a domain nor a network")),
+]
+RegistryPrefix = Annotated[
+    str,
+    BeforeValidator(
+        matching(
+            r"[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?",
+            "is not a registry's name, with a path where it has one and without https://",
+        )
+    ),
+]

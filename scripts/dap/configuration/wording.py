@@ -136,6 +136,27 @@ def not_true_or_false(unquoted: str | None) -> Wording:
     )
 
 
+def not_true_false_or_auto(unquoted: str | None) -> Wording:
+    suggestion = f"write {unquoted} without quotes" if unquoted else "write true, false or auto"
+    return Wording("is neither true nor false nor auto", suggestion)
+
+
+def not_shaped(reason: str) -> Wording:
+    return Wording(reason, f"write a value such as {EXAMPLE}")
+
+
+def not_a_url(schemes: Iterable[str]) -> Wording:
+    starts = listed((f"{scheme}://" for scheme in schemes), "or")
+    return Wording(f"is not an address that begins with {starts}", f"write a value such as {EXAMPLE}")
+
+
+def login_in_url() -> Wording:
+    return Wording(
+        "has a login in it, which every user of the host could read",
+        "remove it; where a proxy wants one, put a proxy of your own without a login before it",
+    )
+
+
 def not_a_choice(word: str, choices: Iterable[str]) -> Wording:
     choices = sorted(choices)
     guess = closest(word, choices)
@@ -216,6 +237,12 @@ def same_name(other: str) -> Wording:
     return Wording(f"is also the name of {other}", "write a different name")
 
 
+def alike_name(other: str) -> Wording:
+    return Wording(
+        f"is the name of {other}, as dots, hyphens and underscores count alike", "write a different name"
+    )
+
+
 def unknown_service(suggestion: str) -> Wording:
     return Wording("is not a service of the platform", suggestion)
 
@@ -223,8 +250,11 @@ def unknown_service(suggestion: str) -> Wording:
 # --- files -----------------------------------------------------------------------------------------------
 
 
-def no_such_inventory(suggestion: str) -> Wording:
-    return Wording("is not an inventory", suggestion)
+def no_such_inventory(suggestion: str, name: str) -> Wording:
+    new = name if re.fullmatch(r"[a-z][a-z0-9-]*", name) else "NAME"
+    existing = "" if suggestion == "remove it" else f"{suggestion} or "
+    make = f"dap init {new} --domain dap.example.com --service-host localhost"
+    return Wording("is not an inventory", f"{existing}make it with: {make}")
 
 
 def no_such_file(suggestion: str) -> Wording:

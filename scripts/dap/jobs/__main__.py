@@ -1,6 +1,8 @@
-"""``python -m jobs [--check]``: runs all jobs on the state in ``/run/secrets/desired_state.json``.
+"""``python -m jobs [after] [--check] [--state -]``: runs jobs on ``/run/secrets/desired_state.json``.
 
-Prints one JSON line, ``{"changed": [...], "ok": N}``. Exit code 1 and a line on stderr if a job fails.
+Without a word those that come before the services start, with ``after`` those that need all of them running.
+With ``--state -`` the state is read from the standard input, with ``--check`` nothing is changed. Prints one
+JSON line, ``{"changed": [...], "ok": N, …}``. Exit code 1 and a line on stderr if a job fails.
 """
 
 from __future__ import annotations
@@ -8,27 +10,51 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from . import postgres, s3
+from . import portainer, postgres, s3
 from .report import Report
 
 STATE = Path("/run/secrets/desired_state.json")
+BEFORE = (postgres, s3)
+AFTER = (portainer,)
+ADDRESS = ("host", "port", "verify", "endpoint", "secure")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the jobs; the exit code."""
-    state = json.loads(STATE.read_text(encoding="utf-8"))
+    """Run the jobs; the exit code. To check, servers that cannot be asked are listed, and are no failure."""
+    given = sys.stdin.read() if "--state" in arguments else STATE.read_text(encoding="utf-8")
+    state = json.loads(given)
     report = Report(check="--check" in arguments)
-    for job in (postgres, s3):
+    if report.check and "--state" in arguments:
+        at_deployed_addresses(state)
+    for job in AFTER if "after" in arguments else BEFORE:
         for server in state[job.__name__.rpartition(".")[2]]:
             try:
                 job.provision(server, report)
+                report.asked.append(server["service"])
             except Exception as error:  # the job's own line, whatever library it came from
+                if report.check:
+                    report.unasked[server["service"]] = f"{type(error).__name__}: {error}"
+                    continue
                 sys.stderr.write(f"{server['service']}: {type(error).__name__}: {error}\n")
                 sys.stdout.write(report.as_json() + "\n")
                 return 1
     sys.stdout.write(report.as_json() + "\n")
     return 0
+
+
+def at_deployed_addresses(state: dict[str, Any]) -> None:
+    """Let the platform's own servers be asked where they are, not where a deploy would bring them."""
+    if not STATE.exists():
+        return
+    deployed = json.loads(STATE.read_text(encoding="utf-8"))
+    for kind, servers in state.items():
+        there = {server["service"]: server for server in deployed.get(kind, [])}
+        for server in servers:
+            old = there.get(server["service"], {"external": True})
+            if not server.get("external") and not old.get("external"):
+                server.update({key: old[key] for key in ADDRESS if key in old and key in server})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ from psycopg import sql
 from .report import Report
 
 _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+_WRONG_PASSWORD = "password authentication failed"  # noqa: S105  what the server says
+
+
+class LoginError(Exception):
+    """The server accepts neither the administrator's stored password nor one from before."""
 
 
 def provision(server: dict[str, Any], report: Report) -> None:
@@ -17,13 +22,49 @@ def provision(server: dict[str, Any], report: Report) -> None:
 
     Every role owns the one database of its name and can connect to no other.
     """
-    with _connect(server, "postgres", server["user"], server["password"]) as connection:
-        # The default lets every role connect to every database.
-        _close_to_public(connection, "postgres", report, server["service"])
+    with _administrator(server, report) as connection:
+        if not server["external"]:
+            # The default lets every role connect to every database; another's server is not ours to close.
+            _close_to_public(connection, "postgres", report, server["service"])
         for database in server["databases"]:
             _role(connection, server, database, report)
             _database(connection, server, database, report)
             _close_to_public(connection, database["name"], report, server["service"])
+
+
+def _administrator(server: dict[str, Any], report: Report) -> psycopg.Connection[tuple[Any, ...]]:
+    """Log in as administrator; where a password from before is in force, the stored one is set.
+
+    Raises:
+        LoginError: no known password is accepted.
+    """
+    user, password = server["user"], server["password"]
+    for known in (password, *server.get("previous", [])):
+        try:
+            connection = _connect(server, "postgres", user, known)
+        except psycopg.OperationalError as error:
+            if _WRONG_PASSWORD not in str(error):
+                raise
+            continue
+        if known != password:
+            _set_own_password(connection, server, report)
+        return connection
+    raise LoginError(
+        f"the password of {user} was changed there, and is not known; docs/how-to/rotate-secrets.md says what"
+        " to do"
+    )
+
+
+def _set_own_password(
+    connection: psycopg.Connection[tuple[Any, ...]], server: dict[str, Any], report: Report
+) -> None:
+    user = server["user"]
+    # As a hash, because a statement that fails is in the server's log.
+    scram = connection.pgconn.encrypt_password(server["password"].encode(), user.encode(), b"scram-sha-256")
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(user), sql.Literal(scram.decode()))
+    report.ensure(
+        False, f"{server['service']}: password of {user} set", lambda: connection.execute(statement)
+    )
 
 
 def _connect(
@@ -49,24 +90,28 @@ def _role(
     row = connection.execute(
         "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = %s", (role,)
     ).fetchone()
-    statement = sql.SQL(
-        "{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}"
-    )
+    # Only a superuser may name the other attributes; a new role has none of them anyway.
+    more = "" if server["external"] else "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+    statement = sql.SQL("{} ROLE {} LOGIN {} PASSWORD {}")
 
     def write(verb: str) -> None:
         connection.execute(
-            statement.format(sql.SQL(verb), sql.Identifier(role), sql.Literal(wanted["password"]))
+            statement.format(
+                sql.SQL(verb), sql.Identifier(role), sql.SQL(more), sql.Literal(wanted["password"])
+            )
         )
+        if server["external"] and verb == "CREATE":
+            # Since PostgreSQL 16 who makes a role may not make it an owner without being its member.
+            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 
     report.ensure(row is not None, f"{service}: role {role} created", lambda: write("CREATE"))
     if row is None:
         return
-    report.ensure(
-        row == (True, False, False, False), f"{service}: role {role} repaired", lambda: write("ALTER")
-    )
-    report.ensure(
-        _password_works(server, wanted), f"{service}: password of role {role} set", lambda: write("ALTER")
-    )
+    right = row == (True, False, False, False)
+    # Repairing sets the password too.
+    if report.ensure(right, f"{service}: role {role} repaired", lambda: write("ALTER")):
+        works = _password_works(server, wanted)
+        report.ensure(works, f"{service}: password of role {role} set", lambda: write("ALTER"))
 
 
 def _password_works(server: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -74,7 +119,7 @@ def _password_works(server: dict[str, Any], wanted: dict[str, Any]) -> bool:
         _connect(server, wanted["name"], wanted["role"], wanted["password"]).close()
     except psycopg.OperationalError as error:
         # Any other answer than "wrong password" (no such database yet, no right to connect) came after it.
-        return "password authentication failed" not in str(error)
+        return _WRONG_PASSWORD not in str(error)
     return True
 
 
@@ -103,13 +148,14 @@ def _database(
 
 
 def _close_to_public(connection: psycopg.Connection[Any], name: str, report: Report, service: str) -> None:
+    # NULL where there is none: in check mode it may still have to be made, open to all.
     row = connection.execute(
-        "SELECT count(*) FROM pg_database d,"
-        " aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE d.datname = %s AND a.grantee = 0",
+        "SELECT bool_and(NOT EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) a"
+        " WHERE a.grantee = 0)) FROM pg_database WHERE datname = %s",
         (name,),
     ).fetchone()
     report.ensure(
-        row == (0,),
+        row == (True,),
         f"{service}: database {name} closed to other roles",
         lambda: connection.execute(
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))

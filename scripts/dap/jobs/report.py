@@ -15,21 +15,33 @@ class Report:
         check: only say what would change.
         changed: one line for each change.
         unchanged: number of things that were right already.
+        asked: servers that were looked at.
+        unasked: servers that could not be, and why.
     """
 
     check: bool = False
     changed: list[str] = field(default_factory=list)
     unchanged: int = 0
+    asked: list[str] = field(default_factory=list)
+    unasked: dict[str, str] = field(default_factory=dict)
 
-    def ensure(self, right: bool, change: str, make: Callable[[], object]) -> None:
-        """Call ``make`` if the thing is not ``right`` yet, and note ``change``."""
+    def ensure(self, right: bool, change: str, make: Callable[[], object]) -> bool:
+        """Call ``make`` if the thing is not ``right`` yet, and note ``change``; returns ``right``."""
         if right:
             self.unchanged += 1
-            return
+            return True
         if not self.check:
             make()
         self.changed.append(change)
+        return False
 
     def as_json(self) -> str:
         """The line that the program reads."""
-        return json.dumps({"changed": self.changed, "ok": self.unchanged})
+        return json.dumps(
+            {
+                "changed": self.changed,
+                "ok": self.unchanged,
+                "asked": self.asked,
+                "unasked": self.unasked,
+            }
+        )

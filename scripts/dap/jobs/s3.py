@@ -17,26 +17,33 @@ from .report import Report
 
 def provision(server: dict[str, Any], report: Report) -> None:
     """Bring buckets, policies and keys of ``server`` into the desired state."""
-    client = Minio(
-        endpoint=server["endpoint"],
-        access_key=server["user"],
-        secret_key=server["password"],
-        secure=False,
-        region="us-east-1",
-    )
+    client = _client(server, server["user"], server["password"])
+    for bucket in server["buckets"]:
+        _bucket(client, server["service"], bucket, report)
+    if not server["keys"]:
+        # Not every S3 server has MinIO's admin interface; then all use the one key.
+        return
     admin = MinioAdmin(
         endpoint=server["endpoint"],
         credentials=StaticProvider(server["user"], server["password"]),
-        secure=False,
-        region="us-east-1",
+        secure=server["secure"],
+        region=server["region"],
     )
-    for bucket in server["buckets"]:
-        _bucket(client, server["service"], bucket, report)
     policies = json.loads(admin.policy_list())
     users = json.loads(admin.user_list())
     for key in server["keys"]:
         _policy(admin, server["service"], key, policies, report)
         _key(admin, server, key, users, report)
+
+
+def _client(server: dict[str, Any], access_key: str, secret_key: str) -> Minio:
+    return Minio(
+        endpoint=server["endpoint"],
+        access_key=access_key,
+        secret_key=secret_key,
+        secure=server["secure"],
+        region=server["region"],
+    )
 
 
 def policy_of(buckets: list[str]) -> dict[str, Any]:
@@ -130,13 +137,7 @@ def _key(
 
 def _key_works(server: dict[str, Any], key: dict[str, Any]) -> bool:
     """Whether the server accepts the secret key, whatever the key may do."""
-    client = Minio(
-        endpoint=server["endpoint"],
-        access_key=key["access_key"],
-        secret_key=key["secret_key"],
-        secure=False,
-        region="us-east-1",
-    )
+    client = _client(server, key["access_key"], key["secret_key"])
     try:
         # Not a HEAD request: its answer has no body that would tell a wrong key from a missing right.
         next(iter(client.list_objects(bucket_name=key["buckets"][0])), None)

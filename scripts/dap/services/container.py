@@ -11,8 +11,9 @@ from typing import Any
 
 from dap.errors import DapError
 from dap.facts import HostFacts
+from dap.servers import server_named, server_of
 from dap.services.manifest import Service
-from dap.services.manifest_schema import GUARDED
+from dap.services.manifest_schema import DOCKER_SOCKET, GUARDED
 from dap.site import Site
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -26,6 +27,9 @@ class Rules:
         config: whether the service has configuration files (mounted at /etc/dap).
         secrets: names of its secret files (mounted at /run/secrets).
         config_hash: changes with any of those files, so that Compose replaces the container then.
+        trust: whether its trusted CAs lie in a folder of files.
+        address: where the platform's names lead from this host.
+        live: whether it has files that it reads again while it runs (mounted at /run/live).
     """
 
     site: Site
@@ -35,6 +39,9 @@ class Rules:
     config: bool
     secrets: list[str]
     config_hash: str
+    trust: bool = False
+    address: str = ""
+    live: bool = False
 
 
 def network(name: str) -> dict[str, Any]:
@@ -42,22 +49,44 @@ def network(name: str) -> dict[str, Any]:
     return {"default": {"name": name}}
 
 
-def complete(fragment: dict[str, Any], rules: Rules) -> dict[str, Any]:
-    """The Compose file of a service: its fragment with the rules applied."""
+def complete(
+    fragment: dict[str, Any], rules: Rules, override: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The Compose file of a service: its fragment with the rules applied.
+
+    Args:
+        override: what the operator has for it; it has the last word.
+    """
     service = rules.service
     own = fragment["services"].get(service.name)
     if own is None or len(fragment["services"]) != 1:
-        raise DapError(f"{service.fragment}: wants exactly one service, {service.name}")
+        raise DapError(f"{service.fragment}: wants exactly one service, {service.name}", "correct it")
     for key in GUARDED:
         if key in own and key not in service.manifest.exceptions:
             raise DapError(
                 f"{service.fragment}: {key} is set by the platform",
                 f"remove it, or give the reason in {service.name}/service.yml under exceptions.{key}",
             )
+    if _mounts_docker_socket(own) and DOCKER_SOCKET not in service.manifest.exceptions:
+        raise DapError(
+            f"{service.fragment}: mounts the Docker socket, which makes it root on its host",
+            f"remove the mount, or give the reason in {service.name}/service.yml under"
+            f" exceptions.{DOCKER_SOCKET}",
+        )
     merged = _merge(_base(rules), own)
+    settings = rules.site.settings(service)
+    merged = _merge(merged, {"environment": dict(settings.environment)} if settings.environment else {})
+    if override is not None:
+        merged = _merge(merged, override["services"][service.name])
     secrets = {f"{service.name}_{name}": {"file": f"./secrets/{name}"} for name in rules.secrets}
     document = {"services": {service.name: merged}, "networks": network(rules.site.platform.platform_name)}
     return document | ({"secrets": secrets} if secrets else {})
+
+
+def _mounts_docker_socket(own: dict[str, Any]) -> bool:
+    mounts = own.get("volumes", [])
+    sources = [mount["source"] if isinstance(mount, dict) else mount.partition(":")[0] for mount in mounts]
+    return any(source.endswith("/docker.sock") for source in sources)
 
 
 def memory_bytes(memory: str, facts: HostFacts) -> int:
@@ -69,10 +98,18 @@ def memory_bytes(memory: str, facts: HostFacts) -> int:
     return int(memory[:-1]) * {"m": mib, "g": 1024 * mib}[memory[-1]]
 
 
+def memory_limit(site: Site, service: Service, facts: HostFacts) -> int:
+    """The most memory a service may use, in bytes: as configured, or its share and at least what it needs."""
+    if configured := site.settings(service).memory:
+        return memory_bytes(configured, facts)
+    least = service.manifest.minimum_memory
+    return max(memory_bytes(service.manifest.memory, facts), memory_bytes(least, facts) if least else 0)
+
+
 def _base(rules: Rules) -> dict[str, Any]:
     site, service, manifest = rules.site, rules.service, rules.service.manifest
-    settings = site.platform.services.get(service.name)
-    memory = memory_bytes((settings and settings.memory) or manifest.memory, rules.facts)
+    settings = site.settings(service)
+    memory = memory_limit(site, service, rules.facts)
     base: dict[str, Any] = {
         "image": rules.image,
         "container_name": f"{site.platform.platform_name}-{service.name}",
@@ -83,23 +120,32 @@ def _base(rules: Rules) -> dict[str, Any]:
         "restart": "unless-stopped",
         "mem_limit": memory,
         "memswap_limit": memory,
-        "pids_limit": manifest.pids,
+        "pids_limit": settings.pids or manifest.pids,
         "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
         "environment": _environment(site, service),
         "tmpfs": ["/tmp:mode=1777"],  # noqa: S108  the container's own
         "volumes": _volumes(rules),
         "networks": {"default": {"aliases": _aliases(site, service)}},
         # Until start_interval can be relied upon (engine 25), the interval is also how long a start takes.
-        "healthcheck": {"interval": "5s", "timeout": "5s", "retries": 6, "start_period": "60s"},
+        "healthcheck": {
+            "interval": "5s",
+            "timeout": "5s",
+            "retries": 6,
+            "start_period": f"{manifest.start_seconds}s",
+        },
         "labels": {"dap.service": service.name, "dap.configuration.inventory": rules.config_hash},
     }
-    if settings and settings.cpus:
+    if settings.cpus:
         base["cpus"] = settings.cpus
+    if hosts := _extra_hosts(rules):
+        base["extra_hosts"] = hosts
     if rules.secrets:
         base["secrets"] = [{"source": f"{service.name}_{name}", "target": name} for name in rules.secrets]
     if manifest.ports:
         address = site.platform.listen_address
-        base["ports"] = [_published(f"{address}", site.published_port(port), port) for port in manifest.ports]
+        base["ports"] = [
+            _published(f"{address}", site.published_port(service, port), port) for port in manifest.ports
+        ]
     needs = [name for name in manifest.needs if name in site.services]
     if needs:
         base["depends_on"] = {name: {"condition": "service_healthy"} for name in needs}
@@ -117,13 +163,51 @@ def _environment(site: Site, service: Service) -> dict[str, str]:
         "SSL_CERT_FILE": CA_BUNDLE,
         "REQUESTS_CA_BUNDLE": CA_BUNDLE,
     }
+    environment |= proxy_environment(site)
     if databases := service.manifest.databases:
         environment["PGPASSFILE"] = "/run/secrets/pgpass"
         first = databases[0]
-        environment |= {"PGHOST": first.server, "PGDATABASE": first.name, "PGUSER": first.name}
+        server = server_named(site, first.server)
+        environment |= {"PGHOST": server.host, "PGDATABASE": first.name, "PGUSER": first.name}
+        if server.external:
+            environment |= {"PGPORT": str(server.port), "PGSSLMODE": server.sslmode}
     if service.manifest.buckets:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = "/run/secrets/s3_credentials"
     return environment
+
+
+def proxy_environment(site: Site) -> dict[str, str]:
+    """The site's HTTP proxy as programs read it, in both spellings; empty without one."""
+    proxy = site.platform.proxy
+    if not proxy.http and not proxy.https:
+        return {}
+    values = {"http_proxy": proxy.http, "https_proxy": proxy.https or proxy.http}
+    values["no_proxy"] = ",".join(without_proxy(site))
+    written = {name: value for name, value in values.items() if value}
+    return written | {name.upper(): value for name, value in written.items()}
+
+
+def without_proxy(site: Site) -> list[str]:
+    """What is reached without the proxy: the platform, its hosts and servers, what the operator adds."""
+    platform = site.platform
+    machines = [str(host.variables.get("ansible_host", host.name)) for host in site.inventory.hosts]
+    external = [server_of(site, service).host for service in site.external.values()]
+    names = [
+        *("localhost", "127.0.0.1", "::1"),
+        *(platform.domain, f".{platform.domain}"),
+        *sorted([*site.services, *machines, *external, *platform.extra_hosts]),
+        *platform.proxy.no_proxy,
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _extra_hosts(rules: Rules) -> dict[str, str]:
+    """Names that the network's own DNS does not know: the operator's, and on runner hosts the platform's."""
+    site = rules.site
+    names = {name: str(address) for name, address in site.platform.extra_hosts.items()}
+    if rules.service.manifest.role != "service" and rules.address not in ("127.0.0.1", ""):
+        names |= dict.fromkeys(site.names, rules.address)
+    return dict(sorted(names.items()))
 
 
 def _published(address: str, number: int, port: Any) -> dict[str, Any]:
@@ -139,6 +223,10 @@ def _volumes(rules: Rules) -> list[dict[str, Any]]:
     if manifest.tls:
         # The folder, not the files: a renewed file replaces the old one, which a mounted file would not see.
         mounts.append(_bind("./tls", "/run/tls", read_only=True))
+    if rules.live:
+        mounts.append(_bind("./live", "/run/live", read_only=True))
+    if manifest.trust_folder and rules.trust:
+        mounts.append(_bind("./trust", manifest.trust_folder, read_only=True))
     data = rules.site.platform.paths.data
     mounts += [_bind(f"{data}/{service.name}/{entry.name}", entry.target) for entry in manifest.data]
     return mounts

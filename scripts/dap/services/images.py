@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,19 +70,77 @@ def build_of(name: str, version: str, sources: Mapping[str, Path], upon: str) ->
     return Build(name, f"dap/{name}:{version}-{digest}", upon, context)
 
 
-def resolve(services: Mapping[str, Service]) -> tuple[dict[str, str], list[Build]]:
-    """The image reference of every service, and the images to build for them, the base first."""
+@dataclass(frozen=True)
+class Pull:
+    """An image that comes from a registry.
+
+    Attributes:
+        services: the services that run it.
+        reference: what Compose names.
+        source: what is pulled: the same, or where the site's mirror has it.
+    """
+
+    services: tuple[str, ...]
+    reference: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        """The first of the services."""
+        return self.services[0]
+
+
+def pulls(references: Mapping[str, str], builds: Sequence[Build], mirror: str | None) -> list[Pull]:
+    """The images to pull for services with these ``references``, each once.
+
+    Args:
+        mirror: registry, with its path, that has the images of Docker Hub.
+    """
+    built = {build.tag for build in builds}
+    by_reference: dict[str, list[str]] = {}
+    for name, reference in sorted(references.items()):
+        if reference not in built:
+            by_reference.setdefault(reference, []).append(name)
+    return [
+        Pull(tuple(names), reference, source_of(reference, mirror))
+        for reference, names in by_reference.items()
+    ]
+
+
+def source_of(reference: str, mirror: str | None) -> str:
+    """Where to pull an image from: a first part with a dot or a port is the name of a registry."""
+    first, slash, _ = reference.partition("/")
+    if mirror is None or (slash and (re.search(r"[.:]", first) or first == "localhost")):
+        return reference
+    return f"{mirror}/{reference if slash else f'library/{reference}'}"
+
+
+def resolve(
+    services: Mapping[str, Service],
+    chosen: Mapping[str, str] | None = None,
+    absent: Mapping[str, Service] | None = None,
+) -> tuple[dict[str, str], list[Build]]:
+    """The image reference of every service, and the images to build for them, the base first.
+
+    Args:
+        chosen: images that the operator wants in place of the services' own.
+        absent: services that do not run, whose images others may run.
+    """
+    chosen = chosen or {}
     base = build_of(BASE, DEBIAN_SUITE, {"": compose_dir() / BASE / "image"}, DEBIAN_TAG)
+    wanted = {
+        service.manifest.image.same_as or name
+        for name, service in services.items()
+        if name not in chosen and not service.manifest.image.pull
+    }
     builds = {}
-    for name, service in services.items():
+    for name in sorted(wanted):
+        service = services.get(name) or (absent or {})[name]
         image = service.manifest.image
-        if image.build:
-            sources = {"": service.folder / "image"} | {
-                key: ROOT / path for key, path in image.include.items()
-            }
-            builds[name] = build_of(name, image.build, sources, base.tag)
+        sources = {"": service.folder / "image"} | {key: ROOT / path for key, path in image.include.items()}
+        builds[name] = build_of(name, image.build or "", sources, base.tag)
     references = {}
     for name, service in services.items():
         image = service.manifest.image
-        references[name] = image.pull or builds[image.same_as or name].tag
-    return references, [base, *(builds[name] for name in sorted(builds))] if builds else []
+        references[name] = chosen.get(name) or image.pull or builds[image.same_as or name].tag
+    return references, [base, *builds.values()] if builds else []

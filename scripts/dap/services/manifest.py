@@ -20,7 +20,7 @@ from dap.configuration.wording import Fault, Location, Wording, dotted
 from dap.configuration.yamlfile import HIDDEN, YamlFile, read_yaml
 from dap.errors import ConfigurationError, Finding
 from dap.services.manifest_schema import (
-    GUARDED,
+    EXCEPTIONS,
     NAME_PATTERN,
     NAME_RULE,
     Manifest,
@@ -56,8 +56,8 @@ class Service:
         """The Compose fragment, a Jinja template."""
         return self.folder / FRAGMENT
 
-    def templates(self, kind: Literal["config", "secrets"]) -> list[Path]:
-        """Files to render (``.j2``) or copy for this service; ``secrets`` become 0400 files.
+    def templates(self, kind: Literal["config", "secrets", "live"]) -> list[Path]:
+        """Files to render (``.j2``) or copy for this service; ``secrets`` and ``live`` become 0400 files.
 
         Names that start with ``_`` are parts that others import.
         """
@@ -94,7 +94,7 @@ def load_services(folders: Mapping[str, Path]) -> dict[str, Service]:
     for name, service in services.items():
         faults = [*_unknown_services(service, services, folders), *_missing_parts(service)]
         findings += [_finding(service.folder, fault, documents[name]) for fault in faults]
-    for name, fault in _taken_names(services):
+    for name, fault in [*_taken_names(services), *_circles(services)]:
         findings.append(_finding(folders[name], fault, documents[name]))
     if findings:
         raise ConfigurationError(findings)
@@ -214,12 +214,18 @@ def _unknown_services(
     references += [
         (("databases", index, "server"), database.server) for index, database in enumerate(manifest.databases)
     ]
+    references += [(("shared_secrets", key), name) for key, name in manifest.shared_secrets.items()]
     if manifest.image.same_as:
         references.append((("image", "same_as"), manifest.image.same_as))
     for location, name in references:
         other = services.get(name)
         if name not in folders:
             yield Fault(location, wording.unknown_service(wording.one_of(name, folders)))
+        elif other and location[0] == "shared_secrets" and location[1] not in other.manifest.secrets:
+            text = Wording(
+                f"has no secret {location[1]}", wording.one_of(str(location[1]), other.manifest.secrets)
+            )
+            yield Fault(location, text, value=name)
         elif other and location[0] == "databases" and other.manifest.provides != "postgres":
             postgres = [name for name, each in services.items() if each.manifest.provides == "postgres"]
             yield Fault(location, Wording("does not provide postgres", wording.one_of(name, postgres)))
@@ -238,6 +244,14 @@ def _missing_parts(service: Service) -> Iterator[Fault]:
             )
             text = Wording("is not one of the service's secrets", suggestion)
             yield Fault(("credentials", index, "secret"), text, value=credential.secret)
+    for index, rotation in enumerate(manifest.rotation):
+        if rotation.secret not in manifest.secrets:
+            suggestion = wording.one_of(rotation.secret, manifest.secrets)
+            text = Wording("is not one of the service's secrets", suggestion)
+            yield Fault(("rotation", index, "secret"), text, value=rotation.secret)
+        if rotation.input and not (service.folder / rotation.input).is_file():
+            path = layout.shown(service.folder / rotation.input)
+            yield Fault(("rotation", index, "input"), Wording("is not a file", f"write {path}"))
     for index, port in enumerate(manifest.ports):
         if port.container is None and port.name not in Ports.model_fields:
             text = Wording(
@@ -245,10 +259,16 @@ def _missing_parts(service: Service) -> Iterator[Fault]:
                 f"write container: {wording.EXAMPLE}",
             )
             yield Fault(("ports", index, "container"), text)
+    for name in manifest.secrets.keys() & manifest.shared_secrets.keys():
+        text = Wording("is the name of one of its own secrets too", "write another name there")
+        yield Fault(("shared_secrets", name), text, value="")
+    if manifest.user == 0 and "user" not in manifest.exceptions:
+        reason = Wording("is root, for which no reason is given", "write why under exceptions.user")
+        yield Fault(("user",), reason)
     for key in manifest.exceptions:
-        if key not in GUARDED:
-            guess = wording.closest(key, GUARDED)
-            suggestion = f"did you mean {guess}?" if guess else f"there are: {', '.join(GUARDED)}"
+        if key not in EXCEPTIONS:
+            guess = wording.closest(key, EXCEPTIONS)
+            suggestion = f"did you mean {guess}?" if guess else f"there are: {', '.join(EXCEPTIONS)}"
             yield Fault(("exceptions", key), Wording("is not a rule of the platform", suggestion))
     for name, path in manifest.image.include.items():
         if not (layout.ROOT / path).is_dir():
@@ -287,3 +307,29 @@ def _taken_names(services: Mapping[str, Service]) -> Iterator[tuple[str, Fault]]
                 by = owner.partition(":")[0]
                 text = Wording(f"is already {kind} of {by}", "write another name")
                 yield name, Fault(location, text, value=claimed)
+
+
+def _circles(services: Mapping[str, Service]) -> Iterator[tuple[str, Fault]]:
+    """Services that wait for each other, so that none could ever start: each circle once, with its first."""
+    found = set()
+    for name in services:
+        if circle := _circle(name, services):
+            first = circle.index(min(circle))
+            found.add((*circle[first:], *circle[:first]))
+    for names in sorted(found):
+        round_trip = " needs ".join([*names, names[0]])
+        text = Wording(f"goes round in a circle: {round_trip}", "remove one of them: none could ever start")
+        yield names[0], Fault(("needs",), text, value="")
+
+
+def _circle(start: str, services: Mapping[str, Service]) -> list[str]:
+    """The shortest way from a service over what it needs back to itself; empty if there is none."""
+    ways, seen = [[start]], set()
+    for way in ways:
+        for need in services[way[-1]].manifest.needs:
+            if need == start:
+                return way
+            if need in services and need not in seen:
+                seen.add(need)
+                ways.append([*way, need])
+    return []

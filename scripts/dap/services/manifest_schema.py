@@ -32,6 +32,12 @@ def _memory_or_share(value: object) -> object:
     return values.memory(value)
 
 
+def _user(value: object) -> object:
+    return 0 if value == 0 and not isinstance(value, bool) else _ordinary_user(value)
+
+
+_ordinary_user = values.number("a user number", 1000, 65533)
+
 Text = Annotated[str, BeforeValidator(values.text_with(str))]
 Line = Annotated[str, BeforeValidator(values.one_line(200))]
 Name = Annotated[str, BeforeValidator(values.name(NAME_PATTERN, NAME_RULE))]
@@ -61,13 +67,6 @@ Version = Annotated[
         _shaped(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}", "is not a version of letters, digits, dots and hyphens")
     ),
 ]
-# Without a tag it would be another image one day, although nobody changed anything.
-Reference = Annotated[
-    str,
-    BeforeValidator(
-        _shaped(r"[^\s@]+(:[\w][\w.-]*|@sha256:[0-9a-f]{64})", "is not an image with a tag or digest")
-    ),
-]
 Label = Annotated[
     str,
     BeforeValidator(
@@ -88,12 +87,16 @@ Header = Annotated[
     str,
     BeforeValidator(_shaped(r"[^\"\\$\n]*", 'has a character that no header value may have here: " \\ $')),
 ]
-Size = Annotated[str, BeforeValidator(_shaped(r"[1-9][0-9]*[kmg]", "is not a size: a number with k, m or g"))]
+Size = Annotated[
+    str, BeforeValidator(_shaped(r"0|[1-9][0-9]*[kmg]", "is not a size: a number with k, m or g, or 0"))
+]
 Folder = Annotated[str, BeforeValidator(_shaped(r"/[A-Za-z0-9/._-]+", "is not an absolute path"))]
 Mode = Annotated[str, BeforeValidator(_shaped(r"0[0-7]{3}", "is not a mode of four octal digits"))]
 Signal = Annotated[str, BeforeValidator(_shaped(r"[A-Z][A-Z0-9]{1,9}", "is not a signal"))]
 Memory = Annotated[str, BeforeValidator(_memory_or_share)]
-User = Annotated[int, Field(ge=1000, le=65533), BeforeValidator(values.number("a user number", 1000, 65533))]
+Amount = Annotated[str, BeforeValidator(values.memory)]
+User = Annotated[int, Field(ge=0, le=65533), BeforeValidator(_user)]
+Seconds = Annotated[int, Field(ge=5, le=3600), BeforeValidator(values.number("a number of seconds", 5, 3600))]
 Pids = Annotated[
     int, Field(ge=1, le=32768), BeforeValidator(values.number("a number of processes", 1, 32768))
 ]
@@ -102,11 +105,16 @@ Length = Annotated[
 ]
 
 
+START_SECONDS = 60
+
 # Keys of a container that only the platform sets; a fragment may set them when the manifest gives a reason.
 GUARDED = (
     *("user", "read_only", "cap_drop", "cap_add", "security_opt", "privileged", "pids_limit", "mem_limit"),
     *("memswap_limit", "logging", "restart", "network_mode", "pid", "ipc", "devices", "ports"),
 )
+# No key of Compose, but a mount that needs a reason too: who has the Docker socket is root on the host.
+DOCKER_SOCKET = "docker_socket"
+EXCEPTIONS = (*GUARDED, DOCKER_SOCKET)
 
 
 class ManifestSection(BaseModel):
@@ -126,7 +134,7 @@ class Image(ManifestSection):
     same_as: Text | None = Field(
         None, description="Another service, whose image this one runs too.", examples=["postgres-service"]
     )
-    pull: Reference | None = Field(
+    pull: values.ImageReference | None = Field(
         None,
         description="Reference with a tag or digest, pulled from a registry.",
         examples=["registry.example.com/team/app:1.4"],
@@ -166,7 +174,7 @@ class Web(ManifestSection):
         ),
         examples=["login"],
     )
-    upload: Size = Field("10m", description="Largest request body.", examples=["5g"])
+    upload: Size = Field("10m", description="Largest request body; `0` for no limit.", examples=["5g"])
     stream: values.Switch = Field(
         False,
         description="Bodies pass unbuffered and may take an hour, for large uploads and downloads.",
@@ -175,6 +183,11 @@ class Web(ManifestSection):
     websocket: values.Switch = Field(
         False, description="WebSocket connections pass, and may be silent for an hour.", examples=[True]
     )
+    http2: values.Switch = Field(
+        True,
+        description="`false` for clients that upload much with HTTP/1.1 only, or badly with HTTP/2.",
+        examples=[False],
+    )
     login_paths: list[UrlPath] = Field(
         [],
         description="Paths where logins happen: the proxy slows down guessing there.",
@@ -182,6 +195,18 @@ class Web(ManifestSection):
     )
     private_paths: list[UrlPath] = Field(
         [], description="Paths that the proxy refuses, with all below them.", examples=[["/metrics"]]
+    )
+    closed_paths: list[UrlPath] = Field(
+        [],
+        description=(
+            "Paths that the proxy refuses, also with an ending such as `.json`; what is below them passes."
+        ),
+        examples=[["/users/sign_up"]],
+    )
+    registry: values.Switch = Field(
+        False,
+        description="A container registry: Docker on every host trusts the platform's CA for this name.",
+        examples=[True],
     )
     csp: Header = Field(
         "",
@@ -270,25 +295,77 @@ class Credential(ManifestSection):
     secret: Identifier = Field(description="One of the service's `secrets`.", examples=["admin_password"])
 
 
+class Rotation(ManifestSection):
+    """How a new value of a secret gets into the service: exactly one of `job`, `command` and `fixed`.
+
+    The service does not start anew for it. Without an entry its container is replaced.
+    """
+
+    secret: Identifier = Field(description="One of the service's `secrets`.", examples=["admin_password"])
+    job: values.Switch = Field(
+        False,
+        description="The provisioning job sets it; the service reads it at its first start only.",
+        examples=[True],
+    )
+    command: list[Text] = Field(
+        [],
+        description="Command that sets it in the running container; it gets `input` on its standard input.",
+        examples=[["app-admin", "set-password"]],
+    )
+    input: Text = Field(
+        "",
+        description="Template in the service's folder, with the variables of those in `secrets/`.",
+        examples=["rotation/admin_password.j2"],
+    )
+    fixed: Line = Field(
+        "",
+        description="Why it can never change: `dap rotate` refuses it.",
+        examples=["encrypts the database"],
+    )
+
+    @model_validator(mode="after")
+    def _has_one_way(self) -> Rotation:
+        if sum(map(bool, (self.job, self.command, self.fixed))) != 1 or bool(self.command) != bool(
+            self.input
+        ):
+            raise values.refusal(
+                Wording(
+                    "does not have exactly one of: job, fixed, command together with input",
+                    "write one of them",
+                )
+            )
+        return self
+
+
 class Manifest(ManifestSection):
     """All that the platform needs to know of a service."""
 
     title: Line = Field(description="What people call it.", examples=["Guestbook"])
     summary: Line = Field(description="One line on what it is for.", examples=["Remembers who was here"])
     group: Line = Field("Services", description="Heading on the start page.", examples=["Data"])
-    role: Annotated[Literal["service", "runner"], BeforeValidator(values.choice("service", "runner"))] = (
-        Field(
-            "service",
-            description="Which hosts run it: `service` the service host, `runner` every runner host.",
-            examples=["service"],
-        )
+    off_by_default: Line = Field(
+        "",
+        description="Why it is left out unless the configuration asks for it; on by default without it.",
+        examples=["shows every container to everyone who may log in"],
+    )
+    role: Annotated[
+        Literal["service", "runner", "both"], BeforeValidator(values.choice("service", "runner", "both"))
+    ] = Field(
+        "service",
+        description=(
+            "Which hosts run it: `service` the service host, `runner` every runner host, `both` all of them."
+        ),
+        examples=["service"],
     )
     image: Image = Field(
         description="Where the image comes from: exactly one of `build`, `same_as` and `pull`.",
         examples=[{"build": "1"}],
     )
     user: User = Field(
-        description="Number of the user and group that its processes run as; one that no other image has.",
+        description=(
+            "Number of the user and group that its processes run as; one that no other image has. `0` only"
+            " where `exceptions.user` says why."
+        ),
         examples=[10900],
     )
     memory: Memory = Field(
@@ -296,6 +373,22 @@ class Manifest(ManifestSection):
         examples=["512m"],
     )
     pids: Pids = Field(256, description="Most processes and threads it may have.", examples=[512])
+    minimum_memory: Amount | None = Field(
+        None,
+        description=(
+            "Memory that the host must have for it, beside what the others need. A share of the host's that"
+            " is less is raised to it."
+        ),
+        examples=["4g"],
+    )
+    minimum_disk: Amount | None = Field(
+        None, description="Free disk that the host must have for it, beside the rest.", examples=["10g"]
+    )
+    start_seconds: Seconds = Field(
+        START_SECONDS,
+        description="How long its first start may take before it counts as unhealthy; a deploy waits for it.",
+        examples=[300],
+    )
     needs: list[Text] = Field(
         [], description="Services that must be healthy before it starts.", examples=[["postgres-service"]]
     )
@@ -342,10 +435,33 @@ class Manifest(ManifestSection):
         description="A certificate in `/run/tls`, for a service that ends TLS itself.",
         examples=[{"names": "own"}],
     )
+    trust_folder: Folder | None = Field(
+        None,
+        description="Folder in the container that gets every trusted CA as a file of its own.",
+        examples=["/etc/app/trusted-certs"],
+    )
     secrets: dict[Identifier, Length] = Field(
         {},
         description="Secrets to generate: name to length. Each is a file `/run/secrets/<name>`.",
         examples=[{"admin_password": 40}],
+    )
+    shared_secrets: dict[Identifier, Text] = Field(
+        {},
+        description="Secrets of other services that this one reads too: name to service; files like its own.",
+        examples=[{"agent_secret": "portainer"}],
+    )
+    rotation: list[Rotation] = Field(
+        [],
+        description="How new values of secrets get into the service, where replacing it is not the way.",
+        examples=[[{"secret": "admin_password", "job": True}]],
+    )
+    reload: Signal | None = Field(
+        None,
+        description=(
+            "Signal that makes it read the files of `live/` again, where it does not read them each time it"
+            " needs them."
+        ),
+        examples=["HUP"],
     )
     databases: list[Database] = Field(
         [],

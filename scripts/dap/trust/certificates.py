@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dap import files
-from dap.errors import DapError, RefusedError
+from dap.errors import RefusedError
 from dap.secrets import Secret, vault
 from dap.trust import pem
 
@@ -169,7 +169,8 @@ def ensure_leaf(
         now: the time, for tests.
 
     Raises:
-        DapError: the files cannot be read or written, or the CA has expired.
+        RefusedError: the CA has expired, or a file cannot be read.
+        DapError: a file cannot be written.
         ValueError: no name at all, a bad file name or lifetime (the configuration's schema refuses them).
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or lifetime_days < 1:
@@ -250,7 +251,8 @@ class _Request:
 
     def _issue(self, reason: str, old_key: bytes | None) -> Leaf:
         if self.not_after <= self.now:
-            raise DapError(f"the platform's CA expired on {self.authority.not_after:%Y-%m-%d}")
+            folder = self.certificate_file.parent.parent
+            raise _ca_expired("the platform's CA", self.authority.not_after, folder)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(key)
         key_pem = pem.key_pem(key)
@@ -317,7 +319,7 @@ def _authority(
             "set this machine's clock",
         )
     if end <= now:
-        raise _ca_refused(f"{certificate_file} expired on {end:%Y-%m-%d}", certificate_file.parent)
+        raise _ca_expired(str(certificate_file), end, certificate_file.parent)
     warnings: tuple[str, ...] = ()
     if end - now < CA_WARNING:
         warnings = (f"the platform's CA expires on {end:%Y-%m-%d}, and all its certificates with it",)
@@ -358,6 +360,15 @@ def _ca_refused(what: str, folder: Path) -> RefusedError:
         what,
         f"restore {folder}/ca.crt and ca.key from a backup; for a new CA, which every user has to trust "
         f"anew, remove both and write ca_fingerprint: '' in {folder}/secrets.yml",
+    )
+
+
+def _ca_expired(what: str, end: datetime, folder: Path) -> RefusedError:
+    # No backup holds one that is still good: an expired CA is replaced, and everybody has to hear of it.
+    return RefusedError(
+        f"{what} expired on {end:%Y-%m-%d}, and with it all certificates of the platform",
+        f"make a new CA, which every user has to trust anew: remove ca.crt and ca.key in {folder}, write "
+        f"ca_fingerprint: '' in {folder}/secrets.yml, and deploy",
     )
 
 

@@ -78,3 +78,8 @@ def key_pem(key: PrivateKeyTypes) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def split_certificates(bundle: bytes) -> list[bytes]:
+    """Each certificate of a PEM bundle on its own."""
+    return [certificate_pem(certificate) for certificate in x509.load_pem_x509_certificates(bundle)]

@@ -110,12 +110,17 @@ def trusted_file(site: Site, folder: Path) -> Path:
     """A file with the CAs that clients of the platform have to trust: the private one, or all of them."""
     if site.platform.tls.mode == "private-ca":
         return folder / "ca.crt"
-    extra = [site.inventory.resolve(path) for path in site.platform.trust.extra_cas]
-    content = b"\n".join(path.read_bytes() for path in [_SYSTEM_CAS, *extra] if path.is_file())
+    content = public_and_extra_cas(site)
     target = folder / "trusted.crt"
     if not target.is_file() or target.read_bytes() != content:
         write_atomic(target, content, PUBLIC_FILE)
     return target
+
+
+def public_and_extra_cas(site: Site) -> bytes:
+    """The CAs that this machine trusts, and the site's own further ones, PEM."""
+    extra = [site.inventory.resolve(path) for path in site.platform.trust.extra_cas]
+    return b"\n".join(path.read_bytes() for path in [_SYSTEM_CAS, *extra] if path.is_file())
 
 
 def days_left(site: Site) -> dict[str, int]:

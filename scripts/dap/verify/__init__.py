@@ -92,7 +92,7 @@ def check(function: Check) -> Check:
 
 def load_checks() -> None:
     """Import the modules with the checks and the client libraries that they use."""
-    from dap.verify import data, tracking, web  # noqa: F401  they register their checks
+    from dap.verify import data, gitlab, portainer, tracking, web  # noqa: F401  they register their checks
 
 
 def refuse_unknown_checks(services: Iterable[Service]) -> None:

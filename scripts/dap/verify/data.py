@@ -13,6 +13,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from dap.credentials import DatabaseLogin
+from dap.servers import server_of
 from dap.services.manifest import Service
 from dap.verify import Place, check, expect
 
@@ -22,11 +23,11 @@ _PART = 5 * 1024 * 1024
 @check
 def project_databases(place: Place, service: Service) -> Iterator[str]:
     """Each project reaches its database over verified TLS, with its own role, and no other database."""
-    port = place.site.published_port(service.manifest.ports[0])
+    port = place.site.published_port(service, service.manifest.ports[0])
     host = place.site.own_host(service)
     projects = place.site.projects
     for project in projects:
-        login = place.credentials.project_database(project, service.name)
+        login = place.credentials.project_database(project, server_of(place.site, service))
         with _connect(place, host, port, login, login.name) as connection:
             row = connection.execute(
                 "SELECT current_user, ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -80,7 +81,7 @@ def not_published(place: Place, service: Service) -> Iterator[str]:
     """The service cannot be reached from outside the platform's network."""
     host = f"{service.name}.{place.site.platform.domain}"
     published = {
-        place.site.published_port(port)
+        place.site.published_port(other, port)
         for other in place.site.services.values()
         for port in other.manifest.ports
     }
