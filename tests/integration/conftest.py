@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.platform import DeployedPlatform
+from tests.packages import installed
 
 
 @pytest.fixture(scope="session")
@@ -46,17 +44,4 @@ def trusting(platform: DeployedPlatform, monkeypatch: pytest.MonkeyPatch) -> Dep
 @pytest.fixture(scope="session")
 def chromium() -> Path:
     """A browser, installed from the distribution if there is none."""
-    if shutil.which("chromium") is None:
-        apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        prefix = [] if os.geteuid() == 0 else ["sudo", "-n", "-E"]
-        subprocess.run([*prefix, *apt, "update", "-qq"], check=False, env=environment)
-        subprocess.run(
-            [*prefix, *apt, "install", "-y", "-qq", "--no-install-recommends", "chromium"],
-            check=True,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-        )
-    found = shutil.which("chromium")
-    assert found
-    return Path(found)
+    return installed("chromium", "chromium")

@@ -87,6 +87,15 @@ class DeployedPlatform:
     def settings_file(self) -> Path:
         return self.inventory / "group_vars" / "all" / "platform.yml"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that makes the program work on this inventory."""
+        return os.environ | {
+            "DAP_INVENTORIES": str(self.inventory.parent),
+            "DAP_SECRETS": str(self.secrets.parent),
+            "DAP_INVENTORY": self.name,
+        }
+
     def url(self, service: str = "") -> str:
         """The address of a web name; of the portal without one."""
         host = f"{service}.{self.domain}" if service else self.domain
@@ -94,7 +103,7 @@ class DeployedPlatform:
 
     def write_inventory(self) -> None:
         """Write the files that an operator would write."""
-        self.ports = dict(zip(["http", "https", "postgres"], free_ports(3), strict=True))
+        self.ports = dict(zip(["http", "https", "postgres", "ssh"], free_ports(4), strict=True))
         self.settings_file.parent.mkdir(parents=True)
         settings = {
             "platform_name": self.name,
@@ -103,31 +112,30 @@ class DeployedPlatform:
             "paths": {"root": str(self.root), "data": str(self.data)},
             "ports": self.ports,
             "projects": [{"name": "demo"}, {"name": "other-team"}],
+            # Its image is far too large for every platform of a test; it has tests of its own.
+            "services": {"gitlab": {"enabled": False}},
         }
         self.settings_file.write_text(yaml.safe_dump(settings), encoding="utf-8")
         hosts = {"service_host": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
         (self.inventory / "hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
 
-    def dap(self, *arguments: str, timeout: float = 1500) -> subprocess.CompletedProcess[str]:
-        """Run the program as an operator would."""
-        environment = os.environ | {
-            "DAP_INVENTORIES": str(self.inventory.parent),
-            "DAP_SECRETS": str(self.secrets.parent),
-            "DAP_INVENTORY": self.name,
-        }
+    def dap(
+        self, *arguments: str, timeout: float = 1500, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the program as an operator would, with ``stdin`` as its input."""
         return subprocess.run(
             [str(BIN / "dap"), *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
+            env=self.environment,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
 
-    def must(self, *arguments: str) -> str:
+    def must(self, *arguments: str, stdin: str = "") -> str:
         """Run the program; its standard output. Fails the test with all it said if it failed."""
-        done = self.dap(*arguments)
+        done = self.dap(*arguments, stdin=stdin)
         assert done.returncode == 0, (
             f"dap {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         )

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from dap.errors import DapError, RefusedError
+from dap.errors import RefusedError
 from dap.trust import pem
 from dap.trust.certificates import Authority, Leaf, describe, ensure_ca, ensure_leaf
 
@@ -249,10 +249,15 @@ def test_the_end_of_the_ca_is_announced(
 def test_an_expired_ca_is_refused(folder: Path, authority: Authority) -> None:
     with pytest.raises(RefusedError) as caught:
         ensure_ca(folder, "Data Lab", authority.fingerprint, CA_END)
-    assert str(caught.value) == f"{folder}/ca.crt expired on 2040-04-28\n  next: {restore(folder)}"
-    with pytest.raises(DapError) as late:
+    told = "expired on 2040-04-28, and with it all certificates of the platform"
+    anew = (
+        f"make a new CA, which every user has to trust anew: remove ca.crt and ca.key in {folder}, write "
+        f"ca_fingerprint: '' in {folder}/secrets.yml, and deploy"
+    )
+    assert str(caught.value) == f"{folder}/ca.crt {told}\n  next: {anew}"
+    with pytest.raises(RefusedError) as late:
         issue(authority, folder, now=CA_END)
-    assert str(late.value) == "the platform's CA expired on 2040-04-28"
+    assert str(late.value) == f"the platform's CA {told}\n  next: {anew}"
 
 
 def test_a_clock_before_the_ca_is_told(folder: Path, authority: Authority) -> None:

@@ -18,13 +18,17 @@ from dap.cli import main
 from dap.credentials import Credentials
 from dap.layout import compose_dir
 from dap.secrets import SecretStore
-from dap.services.manifest import find_folders
+from dap.services.manifest import find_folders, load_services
 from dap.site import load_site
 from tests.unit.inventories import GOOD_PLATFORM, InventoryFolder
 from tests.unit.platforms import executable
 
 LOGINS = f"{GOOD_PLATFORM}users: [{{name: ada}}]\nprojects: [{{name: demo}}]\n"
-STAY_UP = [name for name in find_folders([compose_dir()]) if name != "toolbox"]
+STAY_UP = [
+    name
+    for name, service in load_services(find_folders([compose_dir()])).items()
+    if name != "toolbox" and not service.manifest.off_by_default
+]
 
 
 @pytest.fixture
@@ -106,7 +110,7 @@ def test_help_lists_the_verbs_in_the_order_of_use(option: str) -> None:
     result = dap(option)
     assert result.exit_code == 0
     listed = result.stdout.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in listed][:4] == ["init", "check", "deploy", "status"]
+    assert [line.split()[0] for line in listed][:4] == ["init", "check", "plan", "deploy"]
 
 
 @pytest.mark.parametrize("verb", [(), ("image",), ("ca",)])
@@ -312,6 +316,114 @@ def test_unknown_service_is_refused_with_the_nearest_name(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(
         f"error: {service!r} is not a running service of inventory site\n  next: {hint}"
+    )
+
+
+# --- rotate and secret set -------------------------------------------------------------------------------
+
+
+def test_what_can_be_rotated_is_listed_with_who_starts_anew(folder: InventoryFolder) -> None:
+    folder.write(LOGINS)
+    deployed(folder)
+    rows = [line.split() for line in dap("rotate", "--list").stdout.splitlines()]
+    assert rows[0] == ["SECRET", "WHAT", "STARTS", "ANEW", "PENDING"]
+    assert ["user.ada.password", "Platform", "login:", "ada", "-"] in rows
+    assert ["minio.root_password", "MinIO:", "root", "password", "minio"] in rows
+    listed = json.loads(dap("rotate", "--list", "--json").stdout)
+    assert [entry["secret"] for entry in listed] == [row[0] for row in rows[1:]]
+    assert not any(entry["pending"] for entry in listed)
+
+
+def test_rotating_nothing_is_wrong_usage(folder: InventoryFolder) -> None:
+    result = dap("rotate")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(
+        "Error: name secrets, or all; they are listed by: dap -e site rotate --list\n"
+    )
+
+
+def test_unknown_secret_is_refused_before_anything_is_touched(folder: InventoryFolder) -> None:
+    deployed(folder)
+    before = (folder.root / "secrets" / "site" / "secrets.yml").read_bytes()
+    result = dap("rotate", "user.admin.pasword")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: 'user.admin.pasword' is not a secret that can be rotated\n"
+        "  next: did you mean user.admin.password?\n"
+    )
+    assert (folder.root / "secrets" / "site" / "secrets.yml").read_bytes() == before
+
+
+def test_rotation_that_preflight_refuses_has_changed_nothing(
+    folder: InventoryFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(folder)
+    before = (folder.root / "secrets" / "site" / "secrets.yml").read_bytes()
+    preflight_says(folder, monkeypatch, WARNING | {"severity": "error"})
+    result = dap("rotate", "user.admin.password")
+    assert result.exit_code == 2
+    assert "localhost: memory = 1500 MiB" in result.stderr
+    assert (folder.root / "secrets" / "site" / "secrets.yml").read_bytes() == before
+
+
+@pytest.mark.parametrize("line_end", ["", "\n", "\r\n"])
+def test_value_is_read_from_standard_input_and_not_shown(folder: InventoryFolder, line_end: str) -> None:
+    deployed(folder)
+    result = dap("secret", "set", "user.admin.password", answer=f"correct-horse-battery{line_end}")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "Stored user.admin.password. Next: dap -e site deploy\n"
+    store = SecretStore.load(folder.root / "secrets" / "site", "site")
+    assert store.get("user.admin.password").reveal() == "correct-horse-battery"
+    assert store.pending() == ["user.admin.password"]
+
+
+def test_value_that_cannot_be_one_is_refused(folder: InventoryFolder) -> None:
+    deployed(folder)
+    result = dap("secret", "set", "user.admin.password", answer="correct-horse\nbattery-staple\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: the value for user.admin.password has a line end or another control character in it\n"
+        "  next: give one line of text\n"
+    )
+
+
+def test_credentials_say_what_may_not_be_in_use_yet(folder: InventoryFolder) -> None:
+    deployed(folder)
+    dap("secret", "set", "user.admin.password", answer="correct-horse-battery")
+    result = dap("credentials")
+    assert "correct-horse-battery" in result.stdout
+    assert result.stderr == (
+        "warning: user.admin.password has a new value that may not be in use everywhere yet; "
+        "dap -e site deploy brings it there\n"
+    )
+
+
+def test_secrets_that_others_could_read_are_closed_and_told(folder: InventoryFolder) -> None:
+    deployed(folder)
+    file = folder.root / "secrets" / "site" / "secrets.yml"
+    file.chmod(0o644)
+    result = dap("credentials")
+    assert result.exit_code == 0
+    assert result.stderr == f"warning: {file}: mode 0644 was open to other users, now 0600\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "verb", [["credentials"], ["rotate", "--list"], ["secret", "set", "user.admin.password"]]
+)
+def test_secrets_that_cannot_be_decrypted_are_refused_by_every_verb(
+    folder: InventoryFolder, monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    deployed(folder)
+    monkeypatch.delenv("ANSIBLE_VAULT_PASSWORD_FILE", raising=False)
+    file = folder.root / "secrets" / "site" / "secrets.yml"
+    file.write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    result = dap(*verb, answer="correct-horse-battery")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: {file} is encrypted with ansible-vault and no password is given\n"
+        "  next: set ANSIBLE_VAULT_PASSWORD_FILE to the file that holds the password, or to a program that "
+        "prints it\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -245,6 +246,21 @@ def test_a_failure_names_each_bad_service_with_its_health_check_and_log(
     assert (root / ".pending.json").exists()
 
 
+def test_what_the_engine_refused_is_said_beside_what_is_not_well_for_it(
+    docker: FakeDocker, root: Path
+) -> None:
+    error = 'Error response from daemon: Conflict. The container name "/dap-db" is already in use'
+    docker.answer("compose * up *", error=f" Container dap-db  Recreate\n{error}\n", status=1)
+    docker.answer("inspect *", UNHEALTHY)
+    docker.answer("logs *")
+
+    assert compose(root)["msg"].splitlines()[:3] == [
+        "1 of 2 services is not well:",
+        f"  docker compose: {error}",
+        "  db: running, but unhealthy",
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -288,7 +304,7 @@ def test_when_all_containers_are_well_the_words_of_compose_are_the_reason(
 def test_waiting_has_a_limit_although_compose_has_none(
     docker: FakeDocker, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load("modules.dap_compose"), "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(load("ansible.module_utils.dap_compose_project"), "POLL_SECONDS", 0.1)
     process = docker.folder / "process"
     docker.answer("compose * up *", then=f"echo $$ > {process}; sleep 60")
     docker.answer("inspect *", UNHEALTHY)
@@ -306,7 +322,7 @@ def test_waiting_has_a_limit_although_compose_has_none(
 def test_what_it_waits_for_can_be_read_while_it_waits(
     docker: FakeDocker, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load("modules.dap_compose"), "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(load("ansible.module_utils.dap_compose_project"), "POLL_SECONDS", 0.1)
     progress, seen = root / "log/progress", docker.folder / "seen"
     until_seen = f"for i in $(seq 100); do cp {progress} {seen} 2>/dev/null && break; sleep 0.1; done"
     docker.answer("compose * up *", then=until_seen)
@@ -327,27 +343,145 @@ def test_check_mode_finds_no_change_where_there_is_none(docker: FakeDocker, root
 
 def test_check_mode_tells_what_up_would_do(docker: FakeDocker, root: Path) -> None:
     docker.answer("inspect *", changed_recording("db", status="exited"))
-    docker.answer("compose * config *", f"db {HASH['db']}\nweb {'0' * 64}\nnew {'1' * 64}\n")
+    docker.answer("compose * config --hash *", f"db {HASH['db']}\nweb {'0' * 64}\nnew {'1' * 64}\n")
+    docker.answer("compose * config --format json", configuration(db={}, web={}, new={}))
 
     result = compose(root, check=True)
 
     assert (result["created"], result["recreated"], result["restarted"]) == (["new"], ["web"], ["db"])
-    docker.answer("compose * config *", f"db {HASH['db']}\n")
+    assert result["changed_items"] == [
+        "new: container created",
+        "web: container recreated",
+        "db: container restarted",
+    ]
+    docker.answer("compose * config --hash *", f"db {HASH['db']}\n")
     assert compose(root, check=True)["removed"] == ["web"]
 
 
-def test_check_mode_believes_the_files_that_would_change(docker: FakeDocker, root: Path) -> None:
-    result = compose(root, check=True, changed_paths=["web/tls/tls.crt"], reload=RELOAD)
-    assert result["changed"] and result["reloaded"] == ["web"]
+def configuration(**services: dict[str, Any]) -> str:
+    """What Compose prints of the files."""
+    return json.dumps({"name": "dap", "services": services})
 
-    (root / "compose.yaml").unlink()
-    assert compose(root, check=True, changed_paths=["compose.yaml"])["changed"]
+
+def planned(**files: str) -> list[dict[str, str]]:
+    """Compose files as they would be, by service; the project's own includes them."""
+    project = json.dumps({"name": "dap", "include": [f"{name}/compose.yaml" for name in files]})
+    contents = {"compose.yaml": project, **{f"{name}/compose.yaml": text for name, text in files.items()}}
+    return [
+        {"path": path, "content": base64.b64encode(text.encode()).decode()} for path, text in contents.items()
+    ]
+
+
+def test_check_mode_asks_about_the_files_as_they_would_be(docker: FakeDocker, root: Path) -> None:
+    kept = docker.folder / "asked.json"
+    docker.answer("compose * -f * config --hash *", HASHES, then=f'shift 5; shift; cat "$1" > {kept}')
+
+    result = compose(root, check=True, planned_files=planned(web="services: {}"))
+
+    assert not result["changed"]
+    (call,) = docker.calls_of("--hash")
+    folder = Path(call.split()[6]).parent
+    assert json.loads(kept.read_text(encoding="utf-8")) == {
+        "name": "dap",
+        "include": [{"path": f"{folder}/web/compose.yaml", "project_directory": f"{root}/web"}],
+    }
+    assert not folder.exists(), "what is asked about holds no secret, and still does not stay"
+
+
+def test_check_mode_says_why(docker: FakeDocker, root: Path) -> None:
+    docker.answer("inspect *", changed_recording("db", status="exited"))
+    hashes = f"db {HASH['db']}\nweb {'0' * 64}\nnew {'1' * 64}\nback {'2' * 64}\n"
+    docker.answer("compose * config --hash *", hashes)
+    docker.answer("compose * config --format json", configuration(db={}, web={"cpus": 1}, back={}))
+    coming = configuration(db={}, web={"cpus": 2}, back={}, new={})
+    docker.answer("compose * -f * config --format json", coming)
+
+    result = compose(root, check=True, planned_files=planned(web="services: {}"))
+
+    assert result["dap"]["containers"] == [
+        {"service": "back", "action": "created", "reasons": ["its container is missing"]},
+        {"service": "new", "action": "created", "reasons": ["new"]},
+        {"service": "web", "action": "recreated", "reasons": ["CPUs 1 → 2"]},
+        {"service": "db", "action": "restarted", "reasons": ["ended with exit status 0"]},
+    ]
+
+
+def test_check_mode_names_the_files_that_a_killed_deploy_left_unannounced(
+    docker: FakeDocker, root: Path
+) -> None:
+    (root / ".pending.json").write_text(
+        '["web/compose.yaml", "web/config/a", "db/config/b"]', encoding="utf-8"
+    )
+    docker.answer("compose * config --hash *", f"db {HASH['db']}\nweb {'0' * 64}\n")
+    docker.answer("compose * config --format json", configuration(db={}, web={}))
+
+    (change,) = compose(root, check=True)["dap"]["containers"]
+
+    assert change == {"service": "web", "action": "recreated", "reasons": ["config/a"]}
+
+
+def test_only_some_services_are_started_and_told_and_the_rest_stays_pending(
+    docker: FakeDocker, root: Path
+) -> None:
+    (root / ".pending.json").write_text('["web/tls/tls.crt", "db/compose.yaml"]', encoding="utf-8")
+
+    result = compose(root, services=["web"], alone=True, reload=RELOAD)
+
+    (call,) = docker.calls_of("up")
+    assert call.endswith(" --quiet-pull --no-deps web")
+    assert result["reloaded"] == ["web"]
+    assert json.loads((root / ".pending.json").read_text(encoding="utf-8")) == ["db/compose.yaml"]
+    assert sorted(path.name for path in root.iterdir()) == [".pending.json", "compose.yaml", "log"]
+    assert not compose(root, services=["web"], alone=True, reload=RELOAD)["changed"]
+
+
+def test_check_mode_looks_at_only_some_services(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * config --hash *", f"db {'0' * 64}\nweb {'0' * 64}\n")
+    docker.answer("compose * config --format json", configuration(db={}, web={}))
+
+    result = compose(root, check=True, services=["web"], alone=True)
+
+    assert (result["recreated"], result["removed"]) == (["web"], [])
+
+
+def test_a_service_that_was_started_earlier_in_the_run_is_not_told(docker: FakeDocker, root: Path) -> None:
+    assert compose(root, reload=RELOAD, changed_paths=["web/tls/a"], touched=["web"])["reloaded"] == []
+
+
+def test_check_mode_believes_the_files_that_would_change(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * config --format json", configuration(web={}))
+    result = compose(root, check=True, changed_paths=["web/tls/tls.crt"], reload=RELOAD)
+
+    assert result["changed"]
+    assert result["dap"]["containers"] == [
+        {"service": "web", "action": "reloaded", "reasons": ["tls/tls.crt"]}
+    ]
 
 
 def test_check_mode_names_a_broken_compose_file(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose version", "2.26")
     docker.answer("compose * config *", error="yaml: line 3: did not find expected key\n", status=15)
 
     assert compose(root, check=True)["msg"] == "docker compose: yaml: line 3: did not find expected key"
+
+
+def test_check_mode_names_a_file_that_would_be_broken_by_its_coming_place(
+    docker: FakeDocker, root: Path
+) -> None:
+    docker.answer("compose version", "2.26")
+    docker.answer("compose * config *", then='echo "parsing ${7%/*}/web/compose.yaml: bad" >&2', status=15)
+
+    result = compose(root, check=True, planned_files=planned(web="services: {"))
+
+    assert result["msg"] == f"docker compose: parsing {root}/web/compose.yaml: bad"
+
+
+def test_everything_is_created_where_compose_is_still_to_be_installed(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose *", error="docker: 'compose' is not a docker command.\n", status=1)
+
+    result = compose(root, check=True, expected=["db"])
+
+    assert [item["action"] for item in result["dap"]["containers"]] == ["created"]
 
 
 def job(root: Path, **parameters: Any) -> dict[str, Any]:
@@ -378,17 +512,63 @@ def test_a_job_in_check_mode_only_checks(docker: FakeDocker, root: Path) -> None
     assert docker.calls_of("run")[0].endswith(" toolbox provision --check")
 
 
-@pytest.mark.parametrize("case", ["services would change", "files would change", "nothing runs"])
-def test_a_job_in_check_mode_does_not_ask_services_that_a_deploy_changes_first(
+def test_a_job_is_given_what_it_has_to_bring_about(docker: FakeDocker, root: Path) -> None:
+    read = docker.folder / "read"
+    docker.answer("compose * run *", '{"changed": [], "ok": 1}', then=f"cat > {read}")
+    state = json.dumps({"postgres": [{"service": "db", "password": "secret"}]})
+
+    job(root, job_input=base64.b64encode(state.encode()).decode())
+
+    assert docker.calls_of("run")[0].endswith(" toolbox provision --state -")
+    assert json.loads(read.read_text(encoding="utf-8")) == json.loads(state)
+
+
+def test_a_job_in_check_mode_asks_the_servers_that_run(docker: FakeDocker, root: Path) -> None:
+    read = docker.folder / "read"
+    docker.answer("inspect *", changed_recording("db", status="exited"))
+    answer = {"changed": ["bucket"], "ok": 1, "asked": ["web", "outside"], "unasked": {}}
+    docker.answer("compose * run *", json.dumps(answer), then=f"cat > {read}")
+    state = {"postgres": [{"service": "db"}], "s3": [{"service": "web"}, {"service": "outside"}]}
+
+    result = job(
+        root,
+        check=True,
+        expected=["db", "web"],
+        job_input=base64.b64encode(json.dumps(state).encode()).decode(),
+    )
+
+    assert json.loads(read.read_text(encoding="utf-8")) == {**state, "postgres": []}
+    assert result["dap"] == {
+        "containers": [],
+        "provisioning": ["bucket"],
+        "asked": ["web", "outside"],
+        "unasked": {"db": "does not run"},
+    }
+    assert not docker.calls_of("up")
+
+
+@pytest.mark.parametrize("case", ["nothing is deployed", "nothing runs"])
+def test_a_job_in_check_mode_is_not_run_where_nobody_could_answer(
     docker: FakeDocker, root: Path, case: str
 ) -> None:
-    if case == "files would change":
-        (root / ".pending.json").write_text('["compose.yaml"]', encoding="utf-8")
-    if case == "nothing runs":
-        docker.answer("ps *", "")
+    docker.answer("ps *", "")
+    if case == "nothing is deployed":
+        (root / "compose.yaml").unlink()
+    state = base64.b64encode(b'{"postgres": [{"service": "db"}]}').decode()
 
-    assert job(root, check=True, services_changed=case == "services would change")["changed"]
+    result = job(root, check=True, services=["db"], job_input=state)
+
+    assert result["dap"]["unasked"] == {"db": "does not run"}
     assert not docker.calls_of("run")
+
+
+def test_a_job_that_fails_in_check_mode_says_why_and_is_no_failure(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * run *", error="No such image: dap/toolbox:1\n", status=1)
+
+    result = job(root, check=True)
+
+    assert "failed" not in result
+    assert result["dap"]["reason"] == "toolbox ended with status 1:\n  No such image: dap/toolbox:1"
 
 
 def test_a_failed_job_shows_its_last_words(docker: FakeDocker, root: Path) -> None:
@@ -403,6 +583,20 @@ def test_a_job_without_a_summary_fails(docker: FakeDocker, root: Path, output: s
 
     said = output.strip() or "nothing"
     assert job(root)["msg"] == f"toolbox should end with a summary in JSON, but wrote: {said}"
+
+
+def test_a_container_that_a_killed_deploy_was_about_to_put_in_place_is_removed_first(
+    docker: FakeDocker, root: Path
+) -> None:
+    half = {**BY_SERVICE["db"], "Id": "half", "Name": f"/{BY_SERVICE['db']['Id'][:12]}_dap-db"}
+    half["State"] = {**half["State"], "Status": "created"}
+    docker.answer("inspect *", json.dumps([*BY_SERVICE.values(), half]))
+    docker.answer("rm *")
+
+    compose(root)
+
+    verbs = [call for call in docker.calls if call.startswith("rm ") or " up " in call]
+    assert verbs[0] == "rm --force half" and " up " in verbs[1]
 
 
 def test_a_job_left_over_from_a_killed_deploy_is_removed_first(docker: FakeDocker, root: Path) -> None:
@@ -489,5 +683,6 @@ def test_without_docker_there_is_nothing_to_remove_all_to_start_and_an_error_to_
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert not remove(root)["changed"] and "warnings" not in remove(root)
-    assert compose(root, check=True)["changed"]
+    coming = compose(root, check=True, expected=["db", "web"])
+    assert [item["service"] for item in coming["dap"]["containers"]] == ["db", "web"]
     assert compose(root)["msg"] == "Docker is not installed"

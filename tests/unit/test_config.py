@@ -7,6 +7,7 @@ import zoneinfo
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -233,19 +234,22 @@ def test_refusal_exits_with_2(folder: InventoryFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "suggestion"),
+    ("name", "known", "new"),
     [
-        ("sites", "did you mean site?"),
-        ("production", "write one of: other, site"),
-        ("../site", "did you mean site?"),
+        ("sites", "did you mean site?", "sites"),
+        ("production", "write one of: other, site", "production"),
+        ("../site", "did you mean site?", "NAME"),
     ],
 )
-def test_unknown_inventory_is_refused(folder: InventoryFolder, name: str, suggestion: str) -> None:
+def test_unknown_inventory_is_refused(folder: InventoryFolder, name: str, known: str, new: str) -> None:
     folder.write()
     (folder.root / "inventories" / "other").mkdir()
     with pytest.raises(ConfigurationError) as caught:
         load_inventory(name, SERVICES)
-    assert str(caught.value) == whole_message((f"inventories = {name}", "is not an inventory", suggestion))
+    make = f"make it with: dap init {new} --domain dap.example.com --service-host localhost"
+    assert str(caught.value) == whole_message(
+        (f"inventories = {name}", "is not an inventory", f"{known} or {make}")
+    )
 
 
 def test_missing_files_are_both_named(folder: InventoryFolder) -> None:
@@ -327,8 +331,9 @@ def test_every_setting_is_taken_as_written(folder: InventoryFolder, certificate:
     }
     assert written["trust"]["extra_cas"] == ["ca.pem", str(folder.site / "ca.pem")]
     assert written["projects"] == [{"name": "churn-model", "summary": "Who leaves?"}]
-    assert written["services"]["mlflow"] == {"memory": "512m", "cpus": 2.0, "enabled": True}
-    assert written["services"]["pgadmin"] == {"memory": None, "cpus": None, "enabled": False}
+    unset: dict[str, Any] = {"environment": {}, "ports": {}, "external": None, "image": None, "pids": None}
+    assert written["services"]["mlflow"] == {**unset, "memory": "512m", "cpus": 2.0, "enabled": None}
+    assert written["services"]["pgadmin"] == {**unset, "memory": None, "cpus": None, "enabled": False}
 
 
 def test_anchors_and_merges_are_plain_yaml(folder: InventoryFolder) -> None:

@@ -84,7 +84,9 @@ def test_fragment_holds_one_service_of_the_folders_name(names: list[str]) -> Non
     fragment: dict[str, Any] = {"services": {name: {} for name in names}}
     with pytest.raises(DapError) as caught:
         complete(fragment, rules_of(service))
-    assert str(caught.value) == "services/app/compose.yaml.j2: wants exactly one service, app"
+    assert str(caught.value) == (
+        "services/app/compose.yaml.j2: wants exactly one service, app\n  next: correct it"
+    )
 
 
 def test_container_has_no_rights_that_it_does_not_need() -> None:
@@ -204,7 +206,7 @@ def test_secrets_are_files_of_the_service() -> None:
 def test_ports_are_published_where_the_configuration_says() -> None:
     service = service_of(
         "app",
-        ports=[{"name": "https"}, {"name": "postgres", "container": 5432}, {"name": "ssh", "container": 22}],
+        ports=[{"name": "https"}, {"name": "postgres", "container": 5432}, {"name": "web", "container": 22}],
     )
     site = site_of(service, listen_address="192.0.2.10", ports={"https": 8443, "postgres": 5433})
     found = completed(site=site)["ports"]
@@ -213,6 +215,74 @@ def test_ports_are_published_where_the_configuration_says() -> None:
         ("192.0.2.10", "5433", 5432),
         ("192.0.2.10", "22", 22),
     ]
+
+
+def test_ports_of_the_service_itself_count_most() -> None:
+    service = service_of("app", ports=[{"name": "postgres", "container": 5432}])
+    site = site_of(service, ports={"postgres": 5433}, services={"app": {"ports": {"postgres": 5434}}})
+    assert [entry["published"] for entry in completed(site=site)["ports"]] == ["5434"]
+
+
+def test_operator_sets_limits_and_environment() -> None:
+    settings = {
+        "app": {"memory": "1g", "pids": 99, "cpus": 1.5, "environment": {"LEVEL": "debug", "TZ": "CET"}}
+    }
+    found = completed(
+        {"environment": {"LEVEL": "info", "OWN": "1"}}, site_of(service_of("app"), services=settings)
+    )
+    assert (found["mem_limit"], found["pids_limit"], found["cpus"]) == (1024 * MIB, 99, 1.5)
+    environment = found["environment"]
+    assert (environment["LEVEL"], environment["OWN"], environment["TZ"]) == ("debug", "1", "CET")
+
+
+def test_override_has_the_last_word() -> None:
+    override = {"services": {"app": {"environment": {"LEVEL": "debug"}, "mem_limit": "2g", "ports": ["1:1"]}}}
+    document = complete({"services": {"app": {}}}, rules_of(service_of("app")), override)
+    found = document["services"]["app"]
+    assert (found["environment"]["LEVEL"], found["environment"]["TZ"]) == ("debug", "UTC")
+    assert (found["mem_limit"], found["ports"], found["read_only"]) == ("2g", ["1:1"], True)
+
+
+def test_proxy_is_told_with_all_that_is_reached_without_it() -> None:
+    site = site_of(
+        service_of("app"),
+        service_of("db"),
+        proxy={"http": "http://proxy:3128", "no_proxy": [".corp"]},
+        extra_hosts={"ldap.corp": "192.0.2.7"},
+    )
+    environment = completed(site=site)["environment"]
+    assert environment["http_proxy"] == environment["HTTPS_PROXY"] == "http://proxy:3128"
+    assert environment["NO_PROXY"] == environment["no_proxy"]
+    assert environment["no_proxy"].split(",") == [
+        *("localhost", "127.0.0.1", "::1", "dap.example.com", ".dap.example.com"),
+        *("alpha", "app", "db", "ldap.corp", ".corp"),
+    ]
+
+
+def test_names_without_a_name_server_are_told_to_containers() -> None:
+    site = site_of(service_of("app"), extra_hosts={"ldap.example.com": "192.0.2.7"})
+    assert completed(site=site)["extra_hosts"] == {"ldap.example.com": "192.0.2.7"}
+    assert "extra_hosts" not in completed()
+
+
+def test_containers_on_other_hosts_are_told_where_the_platform_is() -> None:
+    page = service_of("page", web=[{"name": "page", "port": 8000, "access": "open"}])
+    site = site_of(service_of("app", role="runner"), page)
+    document = complete({"services": {"app": {}}}, rules_of(site.services["app"], site, address="192.0.2.1"))
+    assert document["services"]["app"]["extra_hosts"] == {
+        "dap.example.com": "192.0.2.1",
+        "page.dap.example.com": "192.0.2.1",
+    }
+
+
+def test_first_start_has_the_time_that_the_manifest_says() -> None:
+    assert completed(start_seconds=1200)["healthcheck"]["start_period"] == "1200s"
+
+
+def test_trusted_authorities_are_files_of_their_own_where_no_bundle_is_read() -> None:
+    service = service_of("app", trust_folder="/etc/app/trusted")
+    document = complete({"services": {"app": {}}}, rules_of(service, trust=True))
+    assert mounts(document["services"]["app"])["/etc/app/trusted"] == ("./trust", True)
 
 
 def test_service_waits_for_what_it_needs_and_is_there() -> None:

@@ -76,6 +76,7 @@ def test_other_users_run_a_command_here_by_sudo_that_never_asks(monkeypatch: pyt
         ({"ansible_user": "root"}, [], "root@alpha", ""),
         ({"ansible_port": 2222}, ["-p", "2222"], "alpha", "sudo -n "),
         ({"ansible_ssh_private_key_file": "~/.ssh/dap"}, ["-i", "~/.ssh/dap"], "alpha", "sudo -n "),
+        ({"ansible_ssh_common_args": "-J 'jump host'"}, ["-J", "jump host"], "alpha", "sudo -n "),
         (
             {
                 "ansible_host": "alpha.example.com",

@@ -113,6 +113,12 @@ def test_results_of_the_modules_are_kept_by_task_and_host(ansible: Ansible) -> N
     assert run.result("Ping") == {}
 
 
+def test_what_tasks_did_is_kept_in_order(ansible: Ansible) -> None:
+    done = [event("ok"), event("diff", message="--- before"), event("changed", changed_items=["a"])]
+    ansible.says(event("task"), *done, event("skipped"))
+    assert [kept["event"] for kept in ansible.play().events] == ["ok", "diff", "changed"]
+
+
 def test_handled_failure_is_none(ansible: Ansible) -> None:
     ansible.says(event("failed", message="no such image", handled=True), event("ok"))
     assert ansible.play().failures == []
@@ -130,9 +136,16 @@ def test_failure_says_what_each_host_said_once(ansible: Ansible) -> None:
         ansible.play()
     assert str(caught.value) == (
         "alpha: disk full\nno space left\nbeta: connection refused\ngamma: Start services\n"
-        "  next: correct this, then run the same command again (deploy)\n"
+        "  next: correct this, then run the same command again\n"
         f"  log:  {ansible.log}"
     )
+
+
+def test_who_wants_to_go_on_gets_the_failures_with_the_rest(ansible: Ansible) -> None:
+    ansible.says(event("failed", message="disk full"), event("ok", host="beta", dap={"cpus": 8}), code=2)
+    run = ansible.play(keep_going=True)
+    assert run.failures == [("alpha", "disk full")]
+    assert run.result("Write files") == {"beta": {"cpus": 8}}
 
 
 def test_failure_counts_although_ansible_ends_well(ansible: Ansible) -> None:
@@ -146,7 +159,11 @@ def test_ansible_that_stops_without_a_word_is_told_by_the_end_of_its_log(ansible
     with pytest.raises(DapError) as caught:
         ansible.play()
     lines = "".join(f"    line {number}\n" for number in range(4, 9))
-    assert str(caught.value) == f"Ansible stopped:\n{lines}  log:  {ansible.log}"
+    assert str(caught.value) == (
+        f"Ansible stopped:\n{lines.rstrip()}\n"
+        "  next: read the log, correct what it names, then run the same command again\n"
+        f"  log:  {ansible.log}"
+    )
 
 
 def test_variables_reach_ansible_in_a_private_file_that_is_gone_afterwards(ansible: Ansible) -> None:
@@ -169,9 +186,9 @@ def test_variables_are_gone_after_a_failure_too(ansible: Ansible) -> None:
 
 def test_options_become_ansibles_own(ansible: Ansible) -> None:
     ansible.says()
-    ansible.play(check=True, diff=True)
+    ansible.play(check=True, diff=True, tags=["images", "stack"])
     log = ansible.log.read_text()
-    assert "arguments: --check --diff\n" in log
+    assert "arguments: --check --diff --tags images,stack\n" in log
     assert f"config: {ansible_dir()}/ansible.cfg\n" in log
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dap.services import images
-from dap.services.images import BASE, DEBIAN_TAG, build_of, context_of, resolve
+from dap.services.images import BASE, DEBIAN_TAG, Pull, build_of, context_of, pulls, resolve
 from tests.unit.platforms import service_of, tree_of
 
 FILES = {"Dockerfile": "FROM scratch\n", "app/main.py": "print()\n", "run.sh": "#!/bin/sh\n"}
@@ -155,6 +155,43 @@ def test_included_folders_are_those_of_the_repository(
     image = {"build": "1", "include": {"jobs": "lib/jobs"}}
     _, builds = resolve({"app": service_of("app", tmp_path, image=image)})
     assert list(entries(builds[1].context)) == ["Dockerfile", "jobs/run.py"]
+
+
+def test_image_of_the_operators_choice_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "compose_dir", lambda: tmp_path)
+    for name in (BASE, "web", "db"):
+        tree_of(tmp_path / name / "image", {"Dockerfile": name})
+    services = {
+        "web": service_of("web", tmp_path),
+        "db": service_of("db", tmp_path),
+        "replica": service_of("replica", tmp_path, image={"same_as": "db"}),
+    }
+    references, builds = resolve(services, {"web": "example.com/web:2", "db": "example.com/db:2"})
+    # The replica still runs the one that is built.
+    assert [build.name for build in builds] == [BASE, "db"]
+    assert references == {"web": "example.com/web:2", "db": "example.com/db:2", "replica": builds[1].tag}
+
+
+@pytest.mark.parametrize(
+    ("reference", "source"),
+    [
+        ("gitlab/gitlab-ce:19.4.1-ce.0", "mirror.example.com/hub/gitlab/gitlab-ce:19.4.1-ce.0"),
+        ("debian:trixie", "mirror.example.com/hub/library/debian:trixie"),
+        ("registry.example.com/team/app:1", "registry.example.com/team/app:1"),
+        ("localhost/app:1", "localhost/app:1"),
+        ("registry:5000/app:1", "registry:5000/app:1"),
+    ],
+)
+def test_mirror_has_the_images_of_docker_hub(reference: str, source: str) -> None:
+    assert pulls({"app": reference}, [], "mirror.example.com/hub") == [Pull(("app",), reference, source)]
+    assert pulls({"app": reference}, [], None) == [Pull(("app",), reference, reference)]
+
+
+def test_image_that_two_services_run_is_pulled_once() -> None:
+    assert pulls({"b": "x:1", "a": "x:1", "c": "y:1"}, [], None) == [
+        Pull(("a", "b"), "x:1", "x:1"),
+        Pull(("c",), "y:1", "y:1"),
+    ]
 
 
 def test_nothing_is_built_where_all_images_are_pulled(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 from tests.unit.plugins import FakeDocker, load, run_module
 
 building = load("ansible.module_utils.dap_build")
+bootstrapping = load("ansible.module_utils.dap_bootstrap")
 apt = load("ansible.module_utils.dap_apt")
+pulling = load("ansible.module_utils.dap_pull")
 dap_images = load("modules.dap_images")
 
 BASE = "debian:trixie-slim"
@@ -57,7 +59,7 @@ def test_one_call_tells_which_images_are_missing(docker: FakeDocker, tmp_path: P
     assert result["missing"] == ["mlflow", "portal"]
     assert result["missing_contexts"] == ["mlflow.tar", "portal.tar"]
     assert result["missing_bases"] == ["alpine:3"]
-    assert docker.calls == ["image ls --format {{.Repository}}:{{.Tag}}"]
+    assert docker.calls == [f"image ls --digests --format {pulling.LISTED}"]
 
 
 def test_the_base_of_images_that_are_there_is_not_missed(docker: FakeDocker, tmp_path: Path) -> None:
@@ -303,32 +305,34 @@ deb https://mirror.example.org/debian-security bookworm-security main
             ("https://mirror.example.org/debian", "https://mirror.example.org/debian-security"),
         ),
         (DEBIAN, OWN_MIRROR.splitlines()[0], ("https://mirror.example.org/debian", "")),
-        (DEBIAN, "", (building.DEBIAN_MIRROR, building.DEBIAN_SECURITY_MIRROR)),
+        (DEBIAN, "", (bootstrapping.DEBIAN_MIRROR, bootstrapping.DEBIAN_SECURITY_MIRROR)),
         (
             DEBIAN,
             "deb mirror+file:/etc/apt/mirrors/debian.list bookworm main",
-            (building.DEBIAN_MIRROR, building.DEBIAN_SECURITY_MIRROR),
+            (bootstrapping.DEBIAN_MIRROR, bootstrapping.DEBIAN_SECURITY_MIRROR),
         ),
         (
             {"ID": "ubuntu", "VERSION_CODENAME": "noble"},
             "deb http://archive.ubuntu.com/ubuntu noble main",
-            (building.DEBIAN_MIRROR, building.DEBIAN_SECURITY_MIRROR),
+            (bootstrapping.DEBIAN_MIRROR, bootstrapping.DEBIAN_SECURITY_MIRROR),
         ),
     ],
 )
 def test_a_base_is_made_from_the_mirrors_of_the_host(
     os_release: dict[str, str], sources: str, expected: tuple[str, str]
 ) -> None:
-    mirrors = building.host_mirrors(os_release, apt.parse_sources({"/etc/apt/sources.list": sources}))
+    mirrors = bootstrapping.host_mirrors(os_release, apt.parse_sources({"/etc/apt/sources.list": sources}))
 
     assert (mirrors.main, mirrors.security) == expected
 
 
 def test_the_sources_of_a_base_name_its_release_and_no_mirror_that_is_not_there() -> None:
-    assert building.Mirrors("http://m/debian", "").sources("trixie") == (
+    assert bootstrapping.Mirrors("http://m/debian", "").sources("trixie") == (
         "deb http://m/debian trixie main\ndeb http://m/debian trixie-updates main\n"
     )
-    assert "deb http://s trixie-security main\n" in building.Mirrors("http://m", "http://s").sources("trixie")
+    assert "deb http://s trixie-security main\n" in bootstrapping.Mirrors("http://m", "http://s").sources(
+        "trixie"
+    )
 
 
 class Workshop:

@@ -135,4 +135,9 @@ def test_change_that_fails_is_not_told() -> None:
 def test_report_is_one_line_of_json() -> None:
     report = Report(changed=["a: bucket ä created", "b"], unchanged=3)
     assert "\n" not in report.as_json()
-    assert json.loads(report.as_json()) == {"changed": ["a: bucket ä created", "b"], "ok": 3}
+    assert json.loads(report.as_json()) == {
+        "changed": ["a: bucket ä created", "b"],
+        "ok": 3,
+        "asked": [],
+        "unasked": {},
+    }

@@ -144,6 +144,7 @@ def test_findings_say_what_was_found_why_it_matters_and_what_to_do() -> None:
         "in use by apache2 (pid 812)",
         "nginx-proxy is to be published there (0.0.0.0:443)",
         "stop that program, or choose another port or listen address in the configuration",
+        service="nginx-proxy",
     )
 
 
@@ -199,6 +200,20 @@ def test_data_of_another_platform_is_an_error() -> None:
     (finding,) = judge(replace(FACTS, platform_id="91aa"), WANTS)
 
     assert (finding.subject, finding.value) == ("data in /var/lib/dap", "91aa")
+
+
+def test_another_platform_of_the_same_name_is_an_error() -> None:
+    same_name = replace(FACTS, project_folder="/opt/other")
+    (finding,) = judge(same_name, WANTS)
+    assert finding == Finding(
+        "error",
+        "platform_name",
+        "dap",
+        "a platform of this name runs from /opt/other, and /var/lib/dap holds nothing of it",
+        "write another platform_name, or the paths that it was deployed with",
+    )
+    # The platform itself, wherever its files lie now.
+    assert judge(replace(same_name, platform_id="2f6d"), WANTS) == []
 
 
 # Recorded: sshd on every address, a database on one, an established connection, a client's local end.

@@ -14,7 +14,16 @@ from dap import layout, reference
 from dap.configuration.inventory import load_inventory
 from dap.configuration.schema import Platform
 
-SERVICES = ("mlflow", "minio", "nginx-proxy", "pgadmin", "portal", "postgres-data", "postgres-service")
+SERVICES = (
+    "gitlab",
+    "mlflow",
+    "minio",
+    "nginx-proxy",
+    "pgadmin",
+    "portal",
+    "postgres-data",
+    "postgres-service",
+)
 
 
 def uncommented(text: str) -> dict[str, Any]:
@@ -77,12 +86,13 @@ def test_example_has_every_key_and_what_is_commented_out_is_valid() -> None:
         *Platform.model_fields,
         *(
             f"{section}.{key}"
-            for section in ("paths", "ports", "tls", "trust", "deploy")
+            for section in ("paths", "ports", "tls", "trust", "deploy", "proxy", "mirrors")
             for key in example[section]
         ),
         *(f"{section}[].{key}" for section in ("users", "projects") for key in example[section][0]),
         *(f"services.<service>.{key}" for key in example["services"]["mlflow"]),
     }
+    assert example["services"]["mlflow"]["external"].keys() == {"url", "user"}
     assert there == set(keys_of(schema, schema))
     assert platform.model_fields_set == set(Platform.model_fields)
 

@@ -435,3 +435,45 @@ def test_an_interrupted_removal_of_data_can_be_taken_up_again(
     remove(root, marker=given["marker"])
 
     assert not (tmp_path / "data").exists() and not root.exists()
+
+
+def test_only_the_chosen_folders_are_brought_into_state_and_the_others_are_named(root: Path) -> None:
+    apply(
+        root,
+        entry("compose.yaml", "1"),
+        entry("db/conf", "1"),
+        entry("web/conf", "1"),
+        entry("old/conf", "1"),
+    )
+    (root / ".pending.json").unlink()
+    files = [
+        entry("compose.yaml", "2"),
+        entry("db/conf", "2"),
+        entry("web/conf", "2"),
+        entry("new/conf", "2"),
+    ]
+
+    result = apply(root, *files, only=["web", "compose.yaml"])
+
+    assert (result["changed_paths"], result["removed_paths"]) == (["compose.yaml", "web/conf"], [])
+    assert result["dap"]["left_paths"] == ["db/conf", "new/conf", "old/conf"]
+    assert {path: content for path, (content, _) in listing(root).items()} == {
+        "compose.yaml": "2",
+        "db/conf": "1",
+        "old/conf": "1",
+        "web/conf": "2",
+    }
+    assert pending(root) == ["compose.yaml", "web/conf"]
+    # What was left alone is still the platform's, and goes when all is brought into state.
+    assert apply(root, *files)["removed_paths"] == ["old/conf"]
+
+
+def test_empty_and_missing_data_folders_are_named(root: Path, tmp_path: Path) -> None:
+    folders = [{"path": str(tmp_path / name), "mode": "0700", **OWNER} for name in ("full", "empty", "new")]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "data").touch()
+    (tmp_path / "empty").mkdir()
+
+    result = apply(root, directories=folders, check=True)
+
+    assert result["dap"]["empty_directories"] == [str(tmp_path / "empty"), str(tmp_path / "new")]

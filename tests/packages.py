@@ -1,0 +1,26 @@
+"""Tools of the distribution that tests run, installed if they are missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def installed(command: str, package: str) -> Path:
+    """The path of ``command``, from the Debian package ``package`` if there is none."""
+    if shutil.which(command) is None:
+        apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        prefix = [] if os.geteuid() == 0 else ["sudo", "-n", "-E"]
+        subprocess.run([*prefix, *apt, "update", "-qq"], check=False, env=environment)
+        subprocess.run(
+            [*prefix, *apt, "install", "-y", "-qq", "--no-install-recommends", package],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+    found = shutil.which(command)
+    assert found, f"{package} brings no {command}"
+    return Path(found)
