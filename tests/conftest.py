@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,22 @@ def engine_answers() -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def engine() -> Iterator[None]:
-    """Nothing to start: the product does that. But what it started for this run alone is stopped again."""
-    there_before = engine_answers()
-    yield
-    if there_before or Path("/run/systemd/system").is_dir():
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of several that another one hands tests to."""
+    return hasattr(config, "workerinput")
+
+
+_THERE_BEFORE = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not is_worker(config):
+        config.stash[_THERE_BEFORE] = engine_answers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the engine that the tests have brought up; when all processes with tests have ended."""
+    if is_worker(config) or config.stash[_THERE_BEFORE] or Path("/run/systemd/system").is_dir():
         return
     for file in PID_FILES:
         if file.is_file():
@@ -37,3 +46,8 @@ def engine() -> Iterator[None]:
             while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
                 time.sleep(0.2)
             return
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Nothing to start: the product does that. What it started for this run alone is stopped at the end."""

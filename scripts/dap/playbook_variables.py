@@ -11,7 +11,6 @@ from dap.configuration.inventory import Host, Inventory
 from dap.errors import RefusedError
 from dap.layout import shown
 from dap.services import container, digests, images
-from dap.services.manifest_schema import START_SECONDS
 from dap.site import Site
 
 # Package indexes, mirrors and proxies of the site, by the names that package managers read.
@@ -24,21 +23,26 @@ _BUILD_ENVIRONMENT = (
 def of_platform(site: Site) -> dict[str, Any]:
     """What every playbook takes."""
     platform = site.platform
-    slow = [service.manifest.start_seconds for service in site.services.values()]
     return {
         "name": platform.platform_name,
         "domain": platform.domain,
         "root": str(platform.paths.root),
         "data": str(platform.paths.data),
-        # A service that says nothing about its start is as quick as the operator wants.
-        "wait_seconds": max(
-            [platform.deploy.wait_seconds, *(seconds for seconds in slow if seconds > START_SECONDS)]
-        ),
+        "wait_seconds": wait_seconds(site),
         "parallel_builds": platform.deploy.parallel_builds,
         "proxy": _proxy(site),
         "extra_hosts": {name: str(address) for name, address in platform.extra_hosts.items()},
         "build_environment": _build_environment(site),
     }
+
+
+def wait_seconds(site: Site) -> int:
+    """How long a deploy waits: as written, otherwise at least as long as the slowest first start may take."""
+    deploy = site.platform.deploy
+    if "wait_seconds" in deploy.model_fields_set:
+        return deploy.wait_seconds
+    starts = [service.manifest.start_seconds for service in site.services.values()]
+    return max(deploy.wait_seconds, *starts, 0)
 
 
 def _proxy(site: Site) -> dict[str, Any]:

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.integration.platform import DeployedPlatform
 from tests.packages import installed
+
+# Who shares a platform runs on one worker: those that only use it, and those that change it and back.
+GROUPS = {
+    "using": {"test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"},
+    "changing": {"test_rotation", "test_freedom", "test_secret_places", "test_recovery", "test_bad_input"},
+}
+
+
+class PlatformScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands the tests of one platform to one worker; those of different ones run side by side."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.partition("::")[0]).stem
+        return next((name for name, modules in GROUPS.items() if module in modules), module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PlatformScheduling:
+    return PlatformScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

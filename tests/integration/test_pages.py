@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.integration.platform import ROOT, DeployedPlatform
 
+# Whenever a container comes or goes the machine's network changes, and the browser gives up what it loads.
+pytestmark = pytest.mark.alone
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
 SECONDS = 1000
 

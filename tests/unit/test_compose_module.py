@@ -428,7 +428,7 @@ def test_only_some_services_are_started_and_told_and_the_rest_stays_pending(
     result = compose(root, services=["web"], alone=True, reload=RELOAD)
 
     (call,) = docker.calls_of("up")
-    assert call.endswith(" --quiet-pull --no-deps web")
+    assert call.endswith(" --quiet-pull web")
     assert result["reloaded"] == ["web"]
     assert json.loads((root / ".pending.json").read_text(encoding="utf-8")) == ["db/compose.yaml"]
     assert sorted(path.name for path in root.iterdir()) == [".pending.json", "compose.yaml", "log"]

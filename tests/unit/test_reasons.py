@@ -53,7 +53,8 @@ BASE: dict[str, Any] = {
         ),
         ({"labels": {**BASE["labels"], "team": "red"}}, ["labels team"]),
         ({"stop_grace_period": "5s", "cap_drop": ["ALL"]}, ["cap drop", "stop grace period"]),
-        ({"depends_on": {}, "command": None}, []),
+        ({"depends_on": {}}, ["waits for -db"]),
+        ({"command": None, "profiles": ["jobs"]}, []),
     ],
 )
 def test_each_setting_has_its_words(changed: dict[str, Any], told: list[str]) -> None:

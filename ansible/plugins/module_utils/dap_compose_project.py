@@ -83,7 +83,7 @@ class Project:
         # Images are there already, so that a missing one is an error here and not a surprise from a registry.
         up = ["up", "--detach", "--wait", "--wait-timeout", str(self.wait_seconds), "--no-build"]
         up += ["--pull", "never", "--quiet-pull"]
-        up += ["--no-deps"] * self.alone
+        # Not --no-deps: Compose (2.26) would forget what the services depend on, and with it their hashes.
         argv = ["docker", *self.compose(*up, *(self.services or ["--remove-orphans"]))]
         started = time.monotonic()
         with self.progress, self.log.open("wb") as output:

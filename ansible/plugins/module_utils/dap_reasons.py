@@ -7,8 +7,8 @@ from typing import Any
 
 Service = Mapping[str, Any]
 
-# Compose (2.26) leaves them out of the hash that decides; the second limit follows the first.
-_IGNORED = {"depends_on", "build", "scale", "memswap_limit", "profiles"}
+# Compose leaves them out of the hash that decides; the second limit follows the first.
+_IGNORED = {"build", "scale", "memswap_limit", "profiles"}
 _FILES_LABEL = "dap.configuration.inventory"
 _UNITS = ((1 << 30, "g"), (1 << 20, "m"), (1 << 10, "k"))
 
@@ -119,5 +119,6 @@ _PHRASES: dict[str, Callable[[Any, Any], list[str]]] = {
     "volumes": _names("mounts", lambda value: str(value.get("target", ""))),
     "networks": _networks,
     "user": _limit("user"),
+    "depends_on": _names("waits for", str),
     "labels": _labels,
 }

@@ -59,7 +59,7 @@ options:
   alone:
     type: bool
     default: false
-    description: Only C(services) are looked at, started and told, and not what they need.
+    description: Only C(services) and their files count. What they need has to run already.
   touched:
     type: list
     elements: str

@@ -14,6 +14,7 @@ from ansible.module_utils.dap_certificates import (
     untrusted,
     wanted_files,
 )
+from ansible.module_utils.dap_lock import host_lock
 from ansible.module_utils.dap_probe import search_path, text_of
 
 DOCUMENTATION = r"""
@@ -163,29 +164,30 @@ def main() -> None:
         wanted = wanted_files(name, module.params["certificates"])
     except ValueError as error:
         module.fail_json(msg=f"one of the certificate authorities cannot be used: {error}")
-    plan = planned(folder, wanted, name)
-    new, removed = plan.new, plan.removed
-    registry_folder = Path(module.params["registry_folder"])
-    registries = registry_plans(registry_folder, module.params["registries"], wanted, name)
-    # What an interrupted run left undone shows in the store: a link to a removed one, a wanted one missing.
-    bundle = store / "ca-certificates.crt"
-    left_over = planned(store, wanted, name).removed
-    undone = left_over or untrusted(text_of(str(bundle)), wanted)
-    tool = shutil.which(_TOOL, path=search_path())
-    done = [f"trusts {folder / file}" for file in sorted(new)]
-    done += [f"no longer trusts {folder / file}" for file in removed]
-    if tool and undone and not done:
-        done = [f"rebuilds {bundle}"]
-    if not module.check_mode:
-        if new or removed:
-            put(module, plan)
-        if tool and done:
-            rebuild(module, tool, bool(removed or left_over))
-        put_for_registries(module, registries, registry_folder)
-    done += [
-        f"Docker {'trusts' if entry.new else 'no longer trusts'} the authorities for {entry.folder.name}"
-        for entry in registries
-    ]
+    with host_lock("trust"):
+        plan = planned(folder, wanted, name)
+        new, removed = plan.new, plan.removed
+        registry_folder = Path(module.params["registry_folder"])
+        registries = registry_plans(registry_folder, module.params["registries"], wanted, name)
+        # What an interrupted run left undone shows in the store: a link to a removed one, or a missing one.
+        bundle = store / "ca-certificates.crt"
+        left_over = planned(store, wanted, name).removed
+        undone = left_over or untrusted(text_of(str(bundle)), wanted)
+        tool = shutil.which(_TOOL, path=search_path())
+        done = [f"trusts {folder / file}" for file in sorted(new)]
+        done += [f"no longer trusts {folder / file}" for file in removed]
+        if tool and undone and not done:
+            done = [f"rebuilds {bundle}"]
+        if not module.check_mode:
+            if new or removed:
+                put(module, plan)
+            if tool and done:
+                rebuild(module, tool, bool(removed or left_over))
+            put_for_registries(module, registries, registry_folder)
+        done += [
+            f"Docker {'trusts' if entry.new else 'no longer trusts'} the authorities for {entry.folder.name}"
+            for entry in registries
+        ]
     module.exit_json(
         changed=bool(done),
         package_missing=tool is None and bool(wanted),

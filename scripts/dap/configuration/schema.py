@@ -24,7 +24,7 @@ USER_PATTERN = r"[a-z][a-z0-9._-]{0,30}"
 PROJECT_PATTERN = r"[a-z][a-z0-9-]{1,29}[a-z0-9]"
 RESERVED_PROJECTS = {
     "postgres|template0|template1|public|pg_.*": "PostgreSQL",
-    "mlflow|minio|dap|admin|gitlab-.*": "the platform itself",
+    "mlflow|minio|dap|admin|gitlab_.*": "the platform itself",
 }
 
 PlatformName = Annotated[
@@ -328,7 +328,10 @@ class Deploy(Section):
         int, Field(ge=30, le=3600), BeforeValidator(values.number("a number of seconds", 30, 3600))
     ] = Field(
         default=300,
-        description="Seconds that a deploy waits for all services to be healthy.",
+        description=(
+            "Seconds that a deploy waits for all services to be healthy. Where it is not written, GitLab's"
+            " first start has the 20 minutes that it may take."
+        ),
         examples=[600],
     )
     parallel_builds: Annotated[

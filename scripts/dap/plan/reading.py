@@ -18,9 +18,6 @@ from dap.selection import PROJECT_FILE
 from dap.site import Site
 from dap.trust.tls import Tls
 
-# What a task of another's making changes, in words that say more than its name.
-_WORDS = {"names": "/etc/hosts: the platform's names"}
-
 
 def read(run: Run, site: Site, certificates: Tls) -> Plan:
     """What ``run`` changed, or in check mode would change."""
@@ -51,7 +48,7 @@ def read(run: Run, site: Site, certificates: Tls) -> Plan:
 def _sort_in(plan: Plan, event: Event) -> None:
     """Put the changes of a task to those of their kind."""
     role = str(event.get("role", ""))
-    items = event.get("changed_items") or [_WORDS.get(role, event.get("task", ""))]
+    items = event.get("changed_items") or [event.get("task", "")]
     changes = [Change(str(event.get("host", "")), str(item)) for item in items]
     if role == "stack":
         plan.files += changes

@@ -255,6 +255,9 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         present = merged.get(key)
         if isinstance(present, dict) and isinstance(value, dict):
             merged[key] = _merge(present, value)
+        elif key == "tmpfs" and isinstance(present, list) and isinstance(value, list):
+            # Of two entries for one path only the later one counts.
+            merged[key] = list({entry.partition(":")[0]: entry for entry in [*present, *value]}.values())
         elif isinstance(present, list) and isinstance(value, list):
             merged[key] = [*present, *value]
         else:

@@ -105,12 +105,12 @@ Length = Annotated[
 ]
 
 
-START_SECONDS = 60
-
 # Keys of a container that only the platform sets; a fragment may set them when the manifest gives a reason.
 GUARDED = (
     *("user", "read_only", "cap_drop", "cap_add", "security_opt", "privileged", "pids_limit", "mem_limit"),
-    *("memswap_limit", "logging", "restart", "network_mode", "pid", "ipc", "devices", "ports"),
+    *("memswap_limit", "logging", "restart", "network_mode", "pid", "ipc", "uts", "userns_mode", "cgroup"),
+    *("cgroup_parent", "devices", "device_cgroup_rules", "group_add", "sysctls", "oom_kill_disable"),
+    *("volumes_from", "ports"),
 )
 # No key of Compose, but a mount that needs a reason too: who has the Docker socket is root on the host.
 DOCKER_SOCKET = "docker_socket"
@@ -385,7 +385,7 @@ class Manifest(ManifestSection):
         None, description="Free disk that the host must have for it, beside the rest.", examples=["10g"]
     )
     start_seconds: Seconds = Field(
-        START_SECONDS,
+        60,
         description="How long its first start may take before it counts as unhealthy; a deploy waits for it.",
         examples=[300],
     )

@@ -1,4 +1,4 @@
-"""The engine stops, or dies with the machine, and is started again. Last: all containers go with it."""
+"""The engine stops, or dies with the machine, and is started again: all containers go with it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.conftest import engine_answers
 from tests.integration.platform import DeployedPlatform, docker
 from tests.integration.test_recovery import wait_until_healthy
 
+pytestmark = pytest.mark.alone
 PID_FILE = Path("/var/run/docker.pid")
 LOG = Path("/var/log/dockerd.log")
 SYSTEMD = Path("/run/systemd/system").is_dir()

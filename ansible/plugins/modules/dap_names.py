@@ -1,0 +1,86 @@
+#!/usr/bin/python
+"""Keep a platform's block of names in a host's list of names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_lock import host_lock
+
+DOCUMENTATION = r"""
+module: dap_names
+short_description: Keep a platform's block of names in a host's list of names
+author: The authors of the data analysis platform
+options:
+  platform: {type: str, required: true, description: "Name of the platform; each one has its own block."}
+  names: {type: list, elements: str, required: true, description: "Its names; without any there is no block."}
+  address: {type: str, default: "", description: The address that they lead to.}
+  extra: {type: dict, default: {}, description: "Further names, each with its own address."}
+  path: {type: path, default: /etc/hosts, description: The list.}
+"""
+
+EXAMPLES = r"""
+- name: Make the host know the platform's names
+  dap_names:
+    platform: dap
+    names: [dap.example.com, mlflow.dap.example.com]
+    address: 192.0.2.10
+"""
+
+RETURN = r"""
+changed: {type: bool, returned: always, description: Whether the block is another one now.}
+"""
+
+
+def block_of(names: Sequence[str], address: str, extra: Mapping[str, str]) -> str:
+    """The lines between the markers; empty for no names."""
+    lines = [f"{address} {name}\n" for name in sorted(set(names))]
+    return "".join([*lines, *(f"{extra[name]} {name}\n" for name in sorted(extra))])
+
+
+def with_block(text: str, platform: str, block: str) -> str:
+    """The list with this block in place of the platform's old one, at the end where it had none."""
+    title = f"{platform}: names of the data analysis platform"
+    begin, end = f"# BEGIN {title}\n", f"# END {title}\n"
+    marked = f"{begin}{block}{end}" if block else ""
+    old = re.compile(rf"^{re.escape(begin)}.*?^{re.escape(end)}", re.DOTALL | re.MULTILINE)
+    if old.search(text):
+        return old.sub(lambda _: marked, text, count=1)
+    return (text if text.endswith("\n") or not text else f"{text}\n") + marked
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "platform": {"type": "str", "required": True},
+            "names": {"type": "list", "elements": "str", "required": True},
+            "address": {"type": "str", "default": ""},
+            "extra": {"type": "dict", "default": {}},
+            "path": {"type": "path", "default": "/etc/hosts"},
+        },
+        supports_check_mode=True,
+    )
+    given, path = module.params, Path(module.params["path"])
+    block = block_of(given["names"], given["address"], given["extra"])
+    with host_lock("names"):
+        before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+        after = with_block(before, given["platform"], block)
+        if after != before and not module.check_mode:
+            draft = Path(module.tmpdir) / "hosts"
+            draft.write_text(after, encoding="utf-8", errors="surrogateescape")
+            draft.chmod(0o644)
+            # In a container the file is a mount of its own, which nothing can be renamed onto.
+            module.atomic_move(str(draft), str(path), unsafe_writes=True)
+    module.exit_json(
+        changed=after != before,
+        changed_items=[f"{path}: the platform's names"] if after != before else [],
+        diff={"before_header": str(path), "after_header": str(path), "before": before, "after": after},
+    )
+
+
+if __name__ == "__main__":
+    main()
