@@ -115,7 +115,7 @@ def test_data_hold_hashes_and_no_passwords(platform: DeployedPlatform, values: S
     # MinIO has to know the secret keys themselves to check signatures; the documentation says so.
     system = platform.data / "minio" / "data" / ".minio.sys"
     # What is written anew there goes through the other folder, and stays in it for a while.
-    keys = (f"{system}/config/iam/", f"{system}/tmp/")
+    keys = (str(system / "config" / "iam"), str(system / "tmp"))
     others = {path: names for path, names in found.items() if not path.startswith(keys)}
     assert others == {}
     assert {name.rpartition(".")[2] for names in found.values() for name in names} == {
