@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -82,6 +83,11 @@ class DeployedPlatform:
     @property
     def ca_file(self) -> Path:
         return self.secrets / "ca.crt"
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """What a client trusts who was told of the platform's CA."""
+        return ssl.create_default_context(cafile=str(self.ca_file))
 
     @property
     def settings_file(self) -> Path:

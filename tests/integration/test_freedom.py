@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,10 +106,6 @@ def other(tmp_path: Path) -> Iterator[DeployedPlatform]:
         second.remove()
 
 
-def trusting(platform: DeployedPlatform) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(platform.ca_file))
-
-
 def settings_of(platform: DeployedPlatform) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(platform.settings_file.read_text())
     return found
@@ -199,7 +194,7 @@ def test_service_is_shaped_without_a_change_to_the_product(platform: DeployedPla
         name = f"{platform.name}-portal"
         assert "192.0.2.7" in docker("exec", name, "getent", "hosts", "ldap.example.test")
         assert "192.0.2.7 ldap.example.test" in Path("/etc/hosts").read_text()
-        with httpx.Client(verify=trusting(platform)) as client:
+        with httpx.Client(verify=platform.trust) as client:
             assert client.get(f"{platform.url()}/team.txt").text == f"of {platform.name}"
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
@@ -227,7 +222,7 @@ def test_image_that_cannot_be_had_refuses_or_is_left_out(platform: DeployedPlatf
         assert "pgadmin" not in platform.containers()
         status = platform.must("status")
         assert f"pgadmin (its image {image} cannot be had: " in status
-        with httpx.Client(verify=trusting(platform)) as client:
+        with httpx.Client(verify=platform.trust) as client:
             assert f"its image {image} cannot be had" in client.get(platform.url()).text
     finally:
         platform.settings_file.write_text(yaml.safe_dump(before))

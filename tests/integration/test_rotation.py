@@ -100,7 +100,7 @@ class Logins:
         answer = httpx.get(
             self.platform.url("mlflow") + "/version",
             auth=("admin", password),
-            verify=str(self.platform.ca_file),
+            verify=self.platform.trust,
         )
         assert answer.status_code in (200, 401), answer.status_code
         return answer.status_code == 200
@@ -113,7 +113,7 @@ class Logins:
     def pgadmin_session(self, password: str) -> Iterator[httpx.Client]:
         """A browser that has tried to log in to pgAdmin."""
         url = self.platform.url("pgadmin")
-        with httpx.Client(base_url=url, verify=str(self.platform.ca_file), timeout=30) as client:
+        with httpx.Client(base_url=url, verify=self.platform.trust, timeout=30) as client:
             page = client.get("/login").raise_for_status()
             token = re.search(r'"csrfToken": ?"([^"]+)"', page.text)
             assert token
@@ -249,7 +249,7 @@ def test_new_logins_end_no_connection(platform: DeployedPlatform, logins: Logins
         newcomer = httpx.get(
             platform.url("mlflow") + "/version",
             auth=("newcomer", logins.stored["user.newcomer.password"]),
-            verify=str(platform.ca_file),
+            verify=platform.trust,
         )
         accepted = [
             logins.accepts("user.admin.password", word)
