@@ -120,7 +120,9 @@ def refusal(arguments: list[str]) -> str:
     command: click.Command = main
     try:
         while isinstance(command, click.Group):
-            _, rest, _ = command.make_parser(click.Context(command)).parse_args(args=list(arguments))
+            # A command keeps its help option as it is first asked for, also for the tests after this one.
+            context = click.Context(command, **main.context_settings)
+            _, rest, _ = command.make_parser(context).parse_args(args=list(arguments))
             if not rest:
                 return "" if {"--help", "--version", "-h"} & {*arguments} else "no verb"
             if rest[0] not in command.commands:

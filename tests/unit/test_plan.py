@@ -50,7 +50,7 @@ def test_every_event_is_sorted_to_its_kind() -> None:
     job = {"containers": [], "provisioning": ["db: role a created"], "asked": ["db"]}
     plan = reading(
         event("trust", changed_items=["trusts x"]),
-        event("names"),
+        event("names", changed_items=["/etc/hosts: the platform's names"]),
         event("docker"),
         event("images", changed_items=["image web built", "/opt/dap/.build"]),
         event("stack", changed_items=["web/compose.yaml written"]),

@@ -88,7 +88,7 @@ def _sentence(command: click.Command) -> str:
 
 
 def _verb(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name)
+    context = click.Context(command, info_name=name, **main.context_settings)
     usage = " ".join(command.collect_usage_pieces(context))
     text = paragraph(_help(command).replace("<", "\\<"))
     parts = [f"## `{name}`\n", text, f"```text\n{name} {usage}\n```\n"]
