@@ -21,14 +21,13 @@ from dap.configuration.yamlfile import HIDDEN, YamlFile, read_yaml
 from dap.errors import ConfigurationError, Finding
 from dap.services.manifest_schema import (
     EXCEPTIONS,
-    NAME_PATTERN,
-    NAME_RULE,
     Manifest,
     Port,
     Web,
     field_at,
     section_at,
 )
+from dap.services.manifest_values import NAME_PATTERN, NAME_RULE
 
 __all__ = ["FRAGMENT", "MANIFEST", "Manifest", "Port", "Service", "Web", "find_folders", "load_services"]
 

@@ -2,108 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from dap.configuration import values
-from dap.configuration.wording import EXAMPLE, Location, Wording
-
-NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
-NAME_RULE = "at most 40 small letters, digits and hyphens, with a letter first and no hyphen at the end"
-
-
-def _shaped(pattern: str, reason: str) -> values.Check:
-    """A check of a text's shape; it suggests the key's example."""
-
-    def checked(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise values.refusal(Wording(reason, f"write a value such as {EXAMPLE}"))
-        return value
-
-    return values.text_with(checked)
-
-
-def _memory_or_share(value: object) -> object:
-    if isinstance(value, str) and re.fullmatch(r"([1-9][0-9]?|100)%", value):
-        return value
-    return values.memory(value)
-
-
-def _user(value: object) -> object:
-    return 0 if value == 0 and not isinstance(value, bool) else _ordinary_user(value)
-
-
-_ordinary_user = values.number("a user number", 1000, 65533)
-
-Text = Annotated[str, BeforeValidator(values.text_with(str))]
-Line = Annotated[str, BeforeValidator(values.one_line(200))]
-Name = Annotated[str, BeforeValidator(values.name(NAME_PATTERN, NAME_RULE))]
-Identifier = Annotated[
-    str,
-    BeforeValidator(
-        values.name(
-            r"[a-z][a-z0-9_]{0,39}",
-            "at most 40 small letters, digits and underscores, with a letter first",
-            separators="_",
-        )
-    ),
-]
-BucketName = Annotated[
-    str,
-    BeforeValidator(
-        values.name(
-            r"[a-z][a-z0-9-]{1,61}[a-z0-9]",
-            "3 to 63 small letters, digits and hyphens, with a letter first and no hyphen at the end",
-        )
-    ),
-]
-# The version becomes part of the image's tag, where Docker allows nothing else.
-Version = Annotated[
-    str,
-    BeforeValidator(
-        _shaped(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}", "is not a version of letters, digits, dots and hyphens")
-    ),
-]
-Label = Annotated[
-    str,
-    BeforeValidator(
-        _shaped(
-            r"@|[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
-            "is neither @ nor one label of a host name in small letters",
-        )
-    ),
-]
-# These go into the proxy's configuration as they are.
-UrlPath = Annotated[
-    str,
-    BeforeValidator(
-        _shaped(r"/[A-Za-z0-9/._~-]*", "is not a path of letters, digits and / . _ ~ - with a slash first")
-    ),
-]
-Header = Annotated[
-    str,
-    BeforeValidator(_shaped(r"[^\"\\$\n]*", 'has a character that no header value may have here: " \\ $')),
-]
-Size = Annotated[
-    str, BeforeValidator(_shaped(r"0|[1-9][0-9]*[kmg]", "is not a size: a number with k, m or g, or 0"))
-]
-Folder = Annotated[str, BeforeValidator(_shaped(r"/[A-Za-z0-9/._-]+", "is not an absolute path"))]
-Mode = Annotated[str, BeforeValidator(_shaped(r"0[0-7]{3}", "is not a mode of four octal digits"))]
-Signal = Annotated[str, BeforeValidator(_shaped(r"[A-Z][A-Z0-9]{1,9}", "is not a signal"))]
-Memory = Annotated[str, BeforeValidator(_memory_or_share)]
-Amount = Annotated[str, BeforeValidator(values.memory)]
-User = Annotated[int, Field(ge=0, le=65533), BeforeValidator(_user)]
-Seconds = Annotated[int, Field(ge=5, le=3600), BeforeValidator(values.number("a number of seconds", 5, 3600))]
-Pids = Annotated[
-    int, Field(ge=1, le=32768), BeforeValidator(values.number("a number of processes", 1, 32768))
-]
-Length = Annotated[
-    int, Field(ge=12, le=128), BeforeValidator(values.number("a number of characters", 12, 128))
-]
-
+from dap.configuration.wording import Location, Wording
+from dap.services.manifest_values import (
+    Amount,
+    BucketName,
+    Folder,
+    Header,
+    Identifier,
+    Label,
+    Length,
+    Line,
+    Memory,
+    Mode,
+    Name,
+    Pids,
+    Seconds,
+    Signal,
+    Size,
+    Text,
+    UrlPath,
+    User,
+    Version,
+)
 
 # Keys of a container that only the platform sets; a fragment may set them when the manifest gives a reason.
 GUARDED = (
