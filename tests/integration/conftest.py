@@ -15,7 +15,10 @@ from tests.packages import installed
 # Who shares a platform runs on one worker: those that only use it, and those that change it and back.
 GROUPS = {
     "using": {"test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"},
-    "changing": {"test_rotation", "test_freedom", "test_secret_places", "test_recovery", "test_bad_input"},
+    "changing": {
+        *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
+        "test_secret_places",
+    },
 }
 
 
