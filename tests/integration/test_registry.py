@@ -113,7 +113,7 @@ def test_image_comes_from_the_mirror_and_stays_the_one_it_was(
     before = change_settings(platform, mirrors={"registry": f"{registry}/hub"})
     try:
         first = publish(registry, "first")
-        assert "image pulled pulled" in platform.must("deploy", "--no-verify")
+        assert "image team/pulled:1 pulled" in platform.must("deploy", "--no-verify")
         assert platform.containers()["pulled"]["Config"]["Labels"]["edition"] == "first"
         recorded = json.loads((platform.secrets / "image_digests.json").read_text(encoding="utf-8"))
         assert recorded["team/pulled:1"] == first
