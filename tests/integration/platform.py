@@ -191,6 +191,14 @@ class DeployedPlatform:
         inspected = json.loads(docker("inspect", *ids)) if ids else []
         return {entry["Config"]["Labels"]["dap.service"]: entry for entry in inspected}
 
+    def container_ids(self) -> dict[str, str]:
+        """Id of every container, by service; another one after it was replaced."""
+        return {name: box["Id"] for name, box in self.containers().items()}
+
+    def starts(self) -> dict[str, tuple[str, str]]:
+        """Id and start of every container, by service; another one after it was replaced or started again."""
+        return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in self.containers().items()}
+
     def remove(self) -> None:
         """Leave nothing behind but the logs."""
         kept = KEPT_LOGS / self.name

@@ -192,17 +192,12 @@ def test_taken_port_says_by_which_process(platform: DeployedPlatform, scratch: S
         )
 
 
-def starts(platform: DeployedPlatform) -> dict[str, tuple[str, str]]:
-    """Which containers there are, and since when each has run."""
-    return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in platform.containers().items()}
-
-
 def test_name_and_data_of_another_platform_are_left_alone(platform: DeployedPlatform, tmp_path: Path) -> None:
     same_name = Scratch(tmp_path / "name", name=platform.name)
     elsewhere = f"elsewhere{os.getpid()}"
     paths = {"root": f"/opt/{elsewhere}", "data": f"/var/lib/{elsewhere}"}
     same_name.write(paths=paths)
-    before = starts(platform)
+    before = platform.starts()
     done = same_name.dap("deploy")
     assert (done.returncode, done.stderr.partition("error: ")[2]) == (
         2,
@@ -220,7 +215,7 @@ def test_name_and_data_of_another_platform_are_left_alone(platform: DeployedPlat
         f"  next: restore {same_data.secrets} from a backup; to give the data up, remove {platform.data} on"
         " localhost\n"
     )
-    assert starts(platform) == before
+    assert platform.starts() == before
     assert not Path(paths["root"]).exists()
 
 

@@ -13,11 +13,6 @@ from psycopg import sql
 from tests.integration.platform import DeployedPlatform, docker
 
 
-def ids(platform: DeployedPlatform) -> dict[str, tuple[str, str]]:
-    """Id and start time of every container, by service."""
-    return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in platform.containers().items()}
-
-
 def test_verify_proves_everything(platform: DeployedPlatform) -> None:
     report = json.loads(platform.must("verify", "--json"))
     proven = {check["check"] for check in report["checks"]}
@@ -46,7 +41,7 @@ def timed(command: Callable[[], object]) -> float:
 
 @pytest.mark.alone
 def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) -> None:
-    before = ids(platform)
+    before = platform.starts()
     compose = ["compose", "--project-directory", str(platform.root), "up", "--detach", "--wait"]
     bare = min(timed(lambda: docker(*compose)) for _ in range(3))
     outputs: list[str] = []
@@ -57,13 +52,13 @@ def test_second_deploy_changes_nothing_and_is_quick(platform: DeployedPlatform) 
         if seconds <= bare + 10:
             break
     assert {output.partition("\n")[0] for output in outputs} == {"0 changes"}
-    assert ids(platform) == before
+    assert platform.starts() == before
     assert seconds <= bare + 10
 
 
 def test_check_mode_reports_the_coming_change_and_makes_none(platform: DeployedPlatform) -> None:
     settings = platform.settings_file.read_text(encoding="utf-8")
-    before = ids(platform)
+    before = platform.starts()
     try:
         platform.settings_file.write_text(settings + "time_zone: Europe/Berlin\n", encoding="utf-8")
         output = platform.must("deploy", "--check", "--diff")
@@ -71,7 +66,7 @@ def test_check_mode_reports_the_coming_change_and_makes_none(platform: DeployedP
         platform.settings_file.write_text(settings, encoding="utf-8")
     assert "would be made" in output
     assert "portal" in output
-    assert ids(platform) == before
+    assert platform.starts() == before
     assert platform.deploy() == 0
 
 

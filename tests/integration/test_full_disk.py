@@ -58,10 +58,6 @@ def contents(platform: DeployedPlatform) -> dict[str, str]:
     }
 
 
-def identities(platform: DeployedPlatform) -> dict[str, str]:
-    return {name: box["Id"] for name, box in platform.containers().items()}
-
-
 def error_of(platform: DeployedPlatform, *arguments: str) -> str:
     """What a run that has to fail says, from the error on."""
     done = platform.dap(*arguments)
@@ -73,7 +69,7 @@ def error_of(platform: DeployedPlatform, *arguments: str) -> str:
 
 def test_full_disk_for_rendered_files_is_named_and_old_files_stay(disks: Disks) -> None:
     platform = disks.platform
-    before, boxes = contents(platform), identities(platform)
+    before, boxes = contents(platform), platform.container_ids()
     settings = change_settings(platform, time_zone="Europe/Berlin")
     try:
         disks.root.fill()
@@ -81,7 +77,7 @@ def test_full_disk_for_rendered_files_is_named_and_old_files_stay(disks: Disks) 
         assert "No space left on device" in error
         assert f"make room on the file system of {platform.root}" in error
         assert contents(platform) == before
-        assert identities(platform) == boxes
+        assert platform.container_ids() == boxes
         assert list(platform.root.glob(".incoming-*")) == []
 
         disks.root.make_room()

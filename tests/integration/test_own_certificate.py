@@ -55,7 +55,7 @@ def test_certificate_that_lacks_names_is_refused_before_any_host_is_touched(
     platform: DeployedPlatform, tmp_path: Path
 ) -> None:
     settings = platform.settings_file.read_text(encoding="utf-8")
-    before = {name: box["Id"] for name, box in platform.containers().items()}
+    before = platform.container_ids()
     issue(platform, tmp_path, [platform.domain])
     try:
         platform.settings_file.write_text(use_files(settings), encoding="utf-8")
@@ -66,4 +66,4 @@ def test_certificate_that_lacks_names_is_refused_before_any_host_is_touched(
     assert done.stdout == ""
     assert "tls.certificate" in done.stderr
     assert f"mlflow.{platform.domain}" in done.stderr
-    assert {name: box["Id"] for name, box in platform.containers().items()} == before
+    assert platform.container_ids() == before

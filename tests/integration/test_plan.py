@@ -56,19 +56,14 @@ def configure(platform: DeployedPlatform, **settings: Any) -> None:
     file.write_text(yaml.safe_dump(document | settings), encoding="utf-8")
 
 
-def ids(platform: DeployedPlatform) -> dict[str, tuple[str, str]]:
-    """Id and start time of every container, by service."""
-    return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in platform.containers().items()}
-
-
 def plan(platform: DeployedPlatform, *options: str) -> dict[str, Any]:
     """What `dap plan` says; its exit code is right, and it changed nothing."""
-    before = ids(platform)
+    before = platform.starts()
     done = platform.dap("plan", "--json", *options)
     assert done.returncode in (0, 3), done.stderr
     planned: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (3 if planned["count"] else 0)
-    assert ids(platform) == before
+    assert platform.starts() == before
     return planned
 
 
@@ -98,10 +93,10 @@ def everything(told: dict[str, Any]) -> dict[str, Any]:
 def carry_out(platform: DeployedPlatform, *options: str) -> dict[str, Any]:
     """Plan, then deploy, and compare; the plan."""
     planned = plan(platform, *options)
-    before = ids(platform)
+    before = platform.starts()
     done = json.loads(platform.must("deploy", "--no-verify", "--json", *options))
     assert everything(done) == everything(planned)
-    after = ids(platform)
+    after = platform.starts()
     touched = {name for name, action in actions(planned).items() if action != "reloaded"}
     assert {name: after.get(name) for name in before.keys() - touched} == {
         name: before[name] for name in before.keys() - touched

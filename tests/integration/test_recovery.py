@@ -17,14 +17,9 @@ from tests.integration.small import change_settings, remove_own_service, write_o
 WAIT_SECONDS = 30
 
 
-def identities(platform: DeployedPlatform) -> dict[str, tuple[str, str]]:
-    """Id and start of every container, by service."""
-    return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in platform.containers().items()}
-
-
 def restarted(platform: DeployedPlatform, before: dict[str, tuple[str, str]]) -> set[str]:
     """Services whose container is another one, or has been started again, since ``before``."""
-    return {name for name, now in identities(platform).items() if now != before.get(name)}
+    return {name for name, now in platform.starts().items() if now != before.get(name)}
 
 
 def wait_until_healthy(platform: DeployedPlatform, expected: set[str], limit: float) -> dict[str, Any]:
@@ -89,7 +84,7 @@ def ailing(platform: DeployedPlatform) -> Iterator[Path]:
 def test_service_that_never_gets_healthy_fails_the_deploy_in_time_and_alone(
     platform: DeployedPlatform, ailing: Path
 ) -> None:
-    before = identities(platform)
+    before = platform.starts()
     started = time.monotonic()
     done = platform.dap("deploy")
     seconds = time.monotonic() - started
@@ -113,7 +108,7 @@ def test_service_that_never_gets_healthy_fails_the_deploy_in_time_and_alone(
 
 
 def test_changed_setting_restarts_only_what_it_concerns(platform: DeployedPlatform) -> None:
-    before = identities(platform)
+    before = platform.starts()
     written = change_settings(platform, users=[{"name": "grace"}])
     try:
         # The proxy reads its passwords again at a signal.

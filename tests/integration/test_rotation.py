@@ -141,14 +141,9 @@ def logged_in(client: httpx.Client) -> bool:
     return client.get("/browser/").status_code == 200
 
 
-def ids(platform: DeployedPlatform) -> dict[str, str]:
-    """Id of every container, by service."""
-    return {name: box["Id"] for name, box in platform.containers().items()}
-
-
 def replaced(platform: DeployedPlatform, before: dict[str, str]) -> set[str]:
     """Services whose container is another one."""
-    return {name for name, identifier in ids(platform).items() if identifier != before.get(name)}
+    return {name for name, identifier in platform.container_ids().items() if identifier != before.get(name)}
 
 
 @pytest.fixture
@@ -190,7 +185,7 @@ def saved_password(platform: DeployedPlatform, verb: str, login_password: str) -
 
 
 def test_all_get_new_values_and_only_who_must_starts_anew(platform: DeployedPlatform, logins: Logins) -> None:
-    old, before = logins.stored, ids(platform)
+    old, before = logins.stored, platform.container_ids()
     listed = json.loads(platform.must("rotate", "--list", "--json"))
     restarting = {service for entry in listed for service in entry["restarts"]}
     saved_password(platform, "save", old["pgadmin.admin_password"])
@@ -234,7 +229,7 @@ class SlowDownload(threading.Thread):
 
 def test_new_logins_end_no_connection(platform: DeployedPlatform, logins: Logins) -> None:
     settings = platform.settings_file.read_text(encoding="utf-8")
-    before, old = ids(platform), logins.stored["user.admin.password"]
+    before, old = platform.container_ids(), logins.stored["user.admin.password"]
     size = 64 * 1024 * 1024
     client = platform.s3("demo")
     client.put_object(Bucket="demo", Key="large", Body=bytes(size))
