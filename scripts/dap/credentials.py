@@ -56,6 +56,11 @@ class Login:
     secret: Secret
 
 
+def _admin_secret(server: Server) -> str:
+    """The name of the secret that a server's administrator logs in with."""
+    return _ADMIN_SECRETS[server.service.manifest.provides or ""]
+
+
 def given_keys(site: Site) -> set[str]:
     """The keys of the passwords of the operator's own servers: theirs to give, so never made up."""
     return {
@@ -119,11 +124,11 @@ class Credentials:
 
     def admin_password(self, server: Server) -> Secret:
         """The password of a server's administrator: its own secret, or what the operator gave."""
-        return self.secret(server.service, _ADMIN_SECRETS[server.service.manifest.provides or ""])
+        return self.secret(server.service, _admin_secret(server))
 
     def previous_admin_passwords(self, server: Server) -> list[str]:
         """What a server may still have in place of its administrator's password, the likeliest first."""
-        return self.previous(server.service, _ADMIN_SECRETS[server.service.manifest.provides or ""])
+        return self.previous(server.service, _admin_secret(server))
 
     def project_database(self, project: ProjectNames, server: Server) -> DatabaseLogin:
         """A project's database on the server ``server``."""

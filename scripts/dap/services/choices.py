@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from dap import records
 from dap.configuration import wording
 from dap.configuration.schema import Platform, ServiceSettings
 from dap.errors import ConfigurationError, Finding
-from dap.files import PRIVATE_FILE, make_private_folder, write_atomic
-from dap.layout import secrets_dir
 from dap.services.manifest import Service
 
 _FILE = "left_out.json"
@@ -142,17 +140,9 @@ def cascade(
 
 def remember(inventory: str, reasons: Mapping[str, str]) -> None:
     """Keep what a deploy decided, for the verbs that only look."""
-    folder = secrets_dir() / inventory
-    make_private_folder(folder)
-    path = folder / _FILE
-    if recall(inventory) != dict(reasons):
-        write_atomic(path, json.dumps(dict(sorted(reasons.items())), indent=1).encode(), PRIVATE_FILE)
+    records.remember(inventory, _FILE, reasons)
 
 
 def recall(inventory: str) -> dict[str, str]:
     """What the last deploy decided to leave out, and why; nothing where there was none."""
-    try:
-        kept = json.loads((secrets_dir() / inventory / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(why) for name, why in kept.items()} if isinstance(kept, dict) else {}
+    return records.recall(inventory, _FILE)
