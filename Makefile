@@ -3,6 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Where these are set for every program, as in many container images, Python's starts take several times as long.
+unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 INVENTORY ?= local
 BIN := .venv/bin

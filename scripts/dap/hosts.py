@@ -120,7 +120,10 @@ def _follow(
     on_event: Callable[[Event], None],
     on_wait: Callable[[], None],
 ) -> int:
-    environment = os.environ | {
+    # Some machines set these two for every program. Ansible would compile itself at each start, and modules, which
+    # Python reads from a pipe, would be read byte by byte: seconds for each run.
+    slow = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+    environment = {name: value for name, value in os.environ.items() if name not in slow} | {
         "ANSIBLE_CONFIG": str(ansible_dir() / "ansible.cfg"),
         "DAP_EVENTS": str(events_file),
         "LC_ALL": "C.UTF-8",
