@@ -120,8 +120,8 @@ def _follow(
     on_event: Callable[[Event], None],
     on_wait: Callable[[], None],
 ) -> int:
-    # Some machines set these two for every program. Ansible would compile itself at each start, and modules, which
-    # Python reads from a pipe, would be read byte by byte: seconds for each run.
+    # Some machines set these two for every program. Ansible would compile itself at each start, and modules,
+    # which Python reads from a pipe, would be read byte by byte: seconds for each run.
     slow = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
     environment = {name: value for name, value in os.environ.items() if name not in slow} | {
         "ANSIBLE_CONFIG": str(ansible_dir() / "ansible.cfg"),
