@@ -15,7 +15,7 @@ from typing import Any
 from dap import hosts, playbook_variables, rotation
 from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
-from dap.errors import DapError, RefusedError
+from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
 from dap.facts import HostFacts
 from dap.files import make_private_folder, temporary_folder, unwritable, write_temporary
@@ -23,7 +23,7 @@ from dap.layout import logs_dir, secrets_dir
 from dap.plan import Plan
 from dap.plan.reading import foresee_new_servers, planned_files, read
 from dap.playbook_variables import address_of
-from dap.preflight import facts_of, judge, left_out, refuse_oversized, wanted
+from dap.preflight import facts_of, find_oversized, judge, left_out, wanted
 from dap.progress import Progress
 from dap.provisioning import desired_state, works_after
 from dap.render import HostTree, Renderer
@@ -172,7 +172,8 @@ class Deployment:
                     self.inventory.service_host.name: playbook_variables.of_builds(self.site, wanted_builds)
                 },
             }
-            run = self._play("Images", variables, playbook="images")
+            with self.progress.step("Images"):
+                run = self._play(variables, playbook="images")
         self.outcome.changes = run.changed
         return self.outcome
 
@@ -183,7 +184,10 @@ class Deployment:
             self.outcome.log = open_log(self.inventory.name, self.verb)
             if with_data:
                 # Data of another platform, or of one whose secrets are lost, is not removed.
-                self._own_data(store, facts_of(self._facts()))
+                problems = Problems()
+                with self.progress.step("Preflight"):
+                    self._find_foreign_data(store, facts_of(self._facts()), problems)
+                    problems.refuse()
             variables = playbook_variables.of_platform(self.site) | {
                 "platform_id": store.platform_id,
                 "destroy_data": with_data,
@@ -191,7 +195,8 @@ class Deployment:
                 "ca_certificates": [],
                 "registries": [],
             }
-            run = self._play("Remove containers and files", variables, playbook="destroy")
+            with self.progress.step("Remove containers and files"):
+                run = self._play(variables, playbook="destroy")
             self.outcome.changes = run.changed
             if with_data:
                 # Last: as long as a host may still hold data, its passwords are kept.
@@ -206,17 +211,26 @@ class Deployment:
         """
         references, builds = self._images()
         pulls = images.pulls(references, builds, self.site.platform.mirrors.registry)
-        run = self._facts(pulls, keep_going=True)
-        if run.failures:
-            judge(run)  # refuses: hosts that cannot be reached, together with what is wrong on the others
-        out = left_out(self.site, pulls, facts_of(run))
-        self.site = self.site.without(out)
-        facts, warnings = judge(run, ignored=out)
-        self.outcome.warnings += warnings
-        refuse_oversized(self.site, facts)
-        self.outcome.warnings += examine(self.site, Credentials(self.site, store, generate=False))
-        self._own_data(store, facts)
-        refuse_unknown_checks(self.site.services.values())
+        problems = Problems()
+        with self.progress.step("Preflight"):
+            run = self._facts(pulls, keep_going=True)
+            if run.failures:
+                # With hosts that could not be looked at, the rest would be guesses.
+                judge(run, problems)
+                problems.refuse()
+            facts = facts_of(run)
+            out = left_out(self.site, pulls, facts, problems)
+            with problems.gathered():
+                self.site = self.site.without(out)
+            self.outcome.warnings += judge(run, problems, ignored=out)
+            find_oversized(self.site, facts, problems)
+            self.outcome.warnings += examine(
+                self.site, Credentials(self.site, store, generate=False), problems
+            )
+            self._find_foreign_data(store, facts, problems)
+            with problems.gathered():
+                refuse_unknown_checks(self.site.services.values())
+            problems.refuse()
         return facts
 
     def _facts(self, pulls: Sequence[images.Pull] = (), **options: Any) -> hosts.Run:
@@ -228,7 +242,7 @@ class Deployment:
             "hosts": wanted(self.site, pulls),
             "ca_certificates": authorities,
         }
-        return self._play("Preflight", variables, playbook="preflight", **options)
+        return self._play(variables, playbook="preflight", **options)
 
     def _images(self) -> tuple[dict[str, str], list[images.Build]]:
         """The image of every service that runs, and those to build."""
@@ -236,12 +250,14 @@ class Deployment:
         chosen = {name: own.image for name, own in settings.items() if own.image}
         return images.resolve(self.site.services, chosen, self.site.external)
 
-    def _own_data(self, store: SecretStore, facts: Mapping[str, HostFacts]) -> None:
-        """Refuse if a host holds data that these secrets do not belong to."""
+    def _find_foreign_data(
+        self, store: SecretStore, facts: Mapping[str, HostFacts], problems: Problems
+    ) -> None:
+        """Find hosts that hold data that these secrets do not belong to."""
         for host, found in facts.items():
             data = str(self.site.platform.paths.data)
             if conflict := ownership_conflict(store, host, data, found.marker, found.has_data):
-                raise conflict
+                problems.add(conflict)
 
     def _prepare(
         self,
@@ -334,7 +350,8 @@ class Deployment:
         if check:
             for host, tree in prepared.trees.items():
                 variables["hosts"][host]["planned_files"] = planned_files(tree)
-        run = self._play("Hosts, images and services", variables, check=check, diff=diff, tags=tags)
+        with self.progress.step("Hosts, images and services"):
+            run = self._play(variables, check=check, diff=diff, tags=tags)
         self.outcome.plan = read(run, self.site, prepared.certificates)
         self.outcome.changes = [(change.host, change.what) for change in self.outcome.plan.changes]
         if check:
@@ -352,10 +369,8 @@ class Deployment:
         service, _ = self.site.left_out[name]
         return choices.choice(service, self.site.platform.services) == "auto"
 
-    def _play(
-        self, title: str, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any
-    ) -> hosts.Run:
-        """Run a playbook as a step, and show what it is waiting for."""
+    def _play(self, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any) -> hosts.Run:
+        """Run a playbook, and show what it is waiting for."""
         status_file = Path(self.site.platform.paths.root) / "log" / "progress"
 
         def on_event(event: hosts.Event) -> None:
@@ -367,16 +382,15 @@ class Deployment:
             self.progress.watch(status_file)
             self.progress.tick()
 
-        with self.progress.step(title):
-            return hosts.play(
-                playbook,
-                self.inventory,
-                variables,
-                log=self.outcome.log,
-                on_event=on_event,
-                on_wait=on_wait,
-                **options,
-            )
+        return hosts.play(
+            playbook,
+            self.inventory,
+            variables,
+            log=self.outcome.log,
+            on_event=on_event,
+            on_wait=on_wait,
+            **options,
+        )
 
     def _host_variables(self, host: Host, prepared: _Prepared) -> dict[str, Any]:
         tree = prepared.trees[host.name]

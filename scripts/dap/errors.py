@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 EXIT_FAILED = 1
@@ -78,3 +80,42 @@ class ConfigurationError(RefusedError):
         count = len(self.findings)
         head = f"{count} error{'s' if count != 1 else ''} in the configuration; nothing was changed:"
         super().__init__("\n".join([head, *(f"  {finding}" for finding in self.findings)]))
+
+
+@dataclass
+class Problems:
+    """What stands in the way on the hosts, gathered so that an operator learns of all of it at once.
+
+    Attributes:
+        entries: each in the form of a `Finding`: what, why, and what to do, a line each.
+    """
+
+    entries: list[str] = field(default_factory=list)
+
+    def add(self, problem: Finding | RefusedError | str) -> None:
+        """Keep a problem, and go on."""
+        if isinstance(problem, ConfigurationError):
+            self.entries += [str(finding) for finding in problem.findings]
+        elif isinstance(problem, RefusedError):
+            self.entries.append("\n    ".join([problem.message, problem.next_step]))
+        else:
+            self.entries.append(str(problem))
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Take a refusal as one of the problems."""
+        try:
+            yield
+        except RefusedError as error:
+            self.add(error)
+
+    def refuse(self) -> None:
+        """End here if there are any.
+
+        Raises:
+            RefusedError: with all of them.
+        """
+        entries = list(dict.fromkeys(self.entries))
+        if entries:
+            count = f"{len(entries)} error{'s' if len(entries) > 1 else ''}"
+            raise RefusedError("\n  ".join([f"preflight found {count}; nothing was changed:", *entries]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.credentials import Credentials
-from dap.errors import ConfigurationError, Finding
+from dap.errors import Finding, Problems
 from dap.layout import shown
 from dap.secrets import Secret
 from dap.servers import Server, servers
@@ -27,26 +27,24 @@ _MAY_MAKE_BOTH = (
 _SECONDS = 10
 
 
-def examine(site: Site, credentials: Credentials) -> list[str]:
+def examine(site: Site, credentials: Credentials, problems: Problems) -> list[str]:
     """Log in to every server of the operator's, and look at its version and at what its user may do.
+
+    Args:
+        problems: gets what is wrong with any of them, and passwords that are not known.
 
     Returns:
         warnings: servers that cannot be reached from here, which the hosts may reach all the same.
-
-    Raises:
-        RefusedError: a password is not known.
-        ConfigurationError: everything that is wrong with any of them.
     """
     warnings: list[str] = []
-    findings: list[Finding] = []
     for kind, look in (("postgres", _postgres), ("s3", _s3)):
         for server in servers(site, kind):
             if not server.external:
                 continue
-            password = credentials.admin_password(server)
-            # Names of `extra_hosts` are known to the hosts only after a deploy.
-            address = server.known_address(site)
-            with _trusted(site) as ca_file:
+            with problems.gathered(), _trusted(site) as ca_file:
+                password = credentials.admin_password(server)
+                # Names of `extra_hosts` are known to the hosts only after a deploy.
+                address = server.known_address(site)
                 try:
                     problem = look(server, password, ca_file, address)
                 except _UnreachableError as error:
@@ -55,10 +53,8 @@ def examine(site: Site, credentials: Credentials) -> list[str]:
                         f" here ({error}), so neither its version nor its user's rights were looked at"
                     )
                     continue
-            if problem:
-                findings.append(_finding(site, server, *problem))
-    if findings:
-        raise ConfigurationError(findings)
+                if problem:
+                    problems.add(_finding(site, server, *problem))
     return warnings
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dap.configuration.inventory import Host
-from dap.errors import ConfigurationError, Finding, RefusedError
+from dap.errors import Finding, Problems
 from dap.facts import HostFacts
 from dap.hosts import Run
 from dap.layout import shown
@@ -68,14 +68,15 @@ def mebibytes(amount: str | None) -> int:
     return int(amount[:-1]) * {"m": 1, "g": 1024}[amount[-1]] if amount else 0
 
 
-def left_out(site: Site, pulls: Sequence[Pull], facts: Mapping[str, HostFacts]) -> dict[str, str]:
+def left_out(
+    site: Site, pulls: Sequence[Pull], facts: Mapping[str, HostFacts], problems: Problems
+) -> dict[str, str]:
     """The services set to ``auto`` that cannot run on their hosts, and why.
 
-    Raises:
-        ConfigurationError: the image of a service that must run is neither there nor to be had.
+    Args:
+        problems: gets the images of services that must run, where they are neither there nor to be had.
     """
     out: dict[str, str] = {}
-    findings = []
     for host in site.inventory.hosts:
         found = facts[host.name]
         for name, service in site.services_on(host).items():
@@ -85,12 +86,10 @@ def left_out(site: Site, pulls: Sequence[Pull], facts: Mapping[str, HostFacts]) 
             if pull and lack and auto:
                 out[name] = f"its image {pull.reference} cannot be had: {lack}"
             elif pull and lack:
-                findings.append(_no_image(site, name, pull, host.name, lack))
+                problems.add(_no_image(site, name, pull, host.name, lack))
             # What runs already is not taken away because the host has become full.
             if auto and name not in found.deployed and (small := _too_small(service, host.name, found)):
                 out[name] = small
-    if findings:
-        raise ConfigurationError(findings)
     return out
 
 
@@ -120,16 +119,15 @@ def facts_of(run: Run) -> dict[str, HostFacts]:
     return {host: HostFacts.of(result["facts"]) for (_, host), result in run.results.items()}
 
 
-def judge(run: Run, ignored: Collection[str] = ()) -> tuple[dict[str, HostFacts], list[str]]:
-    """Facts of every host, and warnings.
+def judge(run: Run, problems: Problems, ignored: Collection[str] = ()) -> list[str]:
+    """Warnings of all hosts.
 
     Args:
+        problems: gets what is wrong with hosts, and which could not be looked at.
         ignored: services whose findings don't count, because they are left out.
-
-    Raises:
-        RefusedError: if any host has an error or could not be looked at; the message lists them all.
     """
-    errors = [f"{host}: {message}" for host, message in run.failures]
+    for host, message in run.failures:
+        problems.add(f"{host}: {message}")
     warnings: list[str] = []
     for (_, host), result in run.results.items():
         for finding in [*result["findings"], *_clock(result["facts"])]:
@@ -139,33 +137,27 @@ def judge(run: Run, ignored: Collection[str] = ()) -> tuple[dict[str, HostFacts]
             text = (
                 f"{host}: {finding['subject']}{value}\n    {finding['reason']}\n    {finding['suggestion']}"
             )
-            (errors if finding["severity"] == "error" else warnings).append(text)
-    if errors:
-        count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}"
-        raise RefusedError("\n  ".join([f"preflight found {count}; nothing was changed:", *errors]))
-    return facts_of(run), warnings
+            if finding["severity"] == "error":
+                problems.add(text)
+            else:
+                warnings.append(text)
+    return warnings
 
 
-def refuse_oversized(site: Site, facts: Mapping[str, HostFacts]) -> None:
-    """Refuse limits that a host cannot give: the engine takes more cores than there are for an error.
-
-    Raises:
-        ConfigurationError: with each such setting.
-    """
-    findings = [
-        Finding(
-            shown(site.inventory.platform_file),
-            f"services.{name}.cpus",
-            str(settings.cpus),
-            f"is more than the {facts[host.name].cpus} cores of {host.name}",
-            f"write at most {facts[host.name].cpus}, or remove it",
-        )
-        for host in site.inventory.hosts
-        for name, settings in site.platform.services.items()
-        if name in site.services_on(host) and settings.cpus and settings.cpus > facts[host.name].cpus
-    ]
-    if findings:
-        raise ConfigurationError(findings)
+def find_oversized(site: Site, facts: Mapping[str, HostFacts], problems: Problems) -> None:
+    """Find limits that a host cannot give: the engine takes more cores than there are for an error."""
+    for host in site.inventory.hosts:
+        cores = facts[host.name].cpus
+        for name, settings in site.platform.services.items():
+            if name in site.services_on(host) and settings.cpus and settings.cpus > cores:
+                finding = Finding(
+                    shown(site.inventory.platform_file),
+                    f"services.{name}.cpus",
+                    str(settings.cpus),
+                    f"is more than the {cores} cores of {host.name}",
+                    f"write at most {cores}, or remove it",
+                )
+                problems.add(finding)
 
 
 def _clock(facts: dict[str, Any]) -> list[dict[str, str]]:

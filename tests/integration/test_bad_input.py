@@ -210,9 +210,10 @@ def test_name_and_data_of_another_platform_are_left_alone(platform: DeployedPlat
     same_data.write(paths={**paths, "data": str(platform.data)})
     identity = (platform.data / ".platform-id").read_text(encoding="utf-8").strip()
     assert same_data.refused("deploy") == (
-        f"localhost: {platform.data} holds the data of platform {identity}, but the secrets file"
-        f" {same_data.secrets}/secrets.yml is missing; nothing was changed\n"
-        f"  next: restore {same_data.secrets} from a backup; to give the data up, remove {platform.data} on"
+        "preflight found 1 error; nothing was changed:\n"
+        f"  localhost: {platform.data} holds the data of platform {identity}, but the secrets file"
+        f" {same_data.secrets}/secrets.yml is missing\n"
+        f"    restore {same_data.secrets} from a backup; to give the data up, remove {platform.data} on"
         " localhost\n"
     )
     assert platform.starts() == before

@@ -400,7 +400,7 @@ def test_image_that_cannot_be_had_refuses_what_must_run(gitlab: GitlabPlatform) 
     done = gitlab.dap("deploy")
     assert done.returncode == 2
     assert done.stderr.partition("error: ")[2] == (
-        "1 error in the configuration; nothing was changed:\n"
+        "preflight found 1 error; nothing was changed:\n"
         f"  {gitlab.settings_file}: services.gitlab = {NOWHERE}\n"
         "    is an image that localhost neither has nor can pull:"
         " 127.0.0.1:9 cannot be reached: connection refused\n"

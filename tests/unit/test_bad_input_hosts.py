@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dap.errors import RefusedError
+from dap.errors import ConfigurationError, Problems, RefusedError
+from dap.errors import Finding as Refused
 from dap.hosts import Run
-from dap.preflight import judge as told_together
+from dap.preflight import judge as judge_run
 from module_utils.dap_engine import EngineState, HostState, refusal
 from module_utils.dap_host import GIB, FileSystem, Finding, Wants, judge
 from tests.unit.plugins import load
@@ -109,12 +110,21 @@ def test_everything_wrong_on_all_hosts_is_one_message() -> None:
         {"severity": "warning", "subject": "kernel", "value": "6", "reason": "slow", "suggestion": "load it"},
     ]
     run.results = {("Look", "alpha"): {"facts": facts, "findings": findings}}
+    problems = Problems()
+    problems.add(RefusedError("alpha: /data holds data of unknown origin", "move it away"))
+    problems.add(
+        ConfigurationError([Refused("platform.yml", "services.git", "git:1", "cannot be had", "load it")])
+    )
+    warnings = judge_run(run, problems)
+    assert warnings == ["alpha: kernel = 6\n    slow\n    load it"]
     with pytest.raises(RefusedError) as caught:
-        told_together(run)
+        problems.refuse()
     clock = str(caught.value).splitlines()[-3].partition(" = ")
     assert clock[0] == "  alpha: clock"
     assert str(caught.value) == (
-        "preflight found 3 errors; nothing was changed:\n"
+        "preflight found 5 errors; nothing was changed:\n"
+        "  alpha: /data holds data of unknown origin\n    move it away\n"
+        "  platform.yml: services.git = git:1\n    cannot be had\n    load it\n"
         "  beta: connection = beta, port 22\n    cannot be reached\n    start it\n"
         "  alpha: memory = 1 MiB\n    needs 2\n    buy\n"
         f"  alpha: clock = {clock[2]}\n"

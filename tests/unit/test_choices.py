@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from dap.configuration.schema import Platform
-from dap.errors import ConfigurationError, Finding
+from dap.errors import ConfigurationError, Finding, Problems, RefusedError
 from dap.facts import HostFacts
 from dap.preflight import left_out, wanted
 from dap.services import choices, customization
 from dap.services.images import Pull
+from dap.site import Site
 from tests.unit.platforms import service_of, site_of, tree_of
 
 FILE = "platform.yml"
@@ -112,11 +113,19 @@ def test_ports_are_those_of_the_manifest() -> None:
     )
 
 
+def sure_left_out(site: Site, facts: HostFacts) -> dict[str, str]:
+    """What is left out on a host with these ``facts``, where nothing is wrong."""
+    problems = Problems()
+    out = left_out(site, [PULL], {"alpha": facts}, problems)
+    assert problems.entries == []
+    return out
+
+
 def test_image_that_cannot_be_had_leaves_out_an_auto_service_and_what_lives_on_it() -> None:
     page = service_of("page", needs=["git"])
     auto = {"git": {"enabled": "auto"}, "page": {"enabled": "auto"}}
     site = site_of(GIT, page, service_of("app"), services=auto)
-    out = left_out(site, [PULL], {"alpha": LACKING})
+    out = sure_left_out(site, LACKING)
     reason = "its image registry.example.com/git:1 cannot be had: the registry does not answer"
     assert out == {"git": reason}
     rest = site.without(out)
@@ -140,10 +149,12 @@ def test_service_that_must_run_is_not_left_without_what_it_needs() -> None:
 
 
 def test_image_that_cannot_be_had_refuses_a_service_that_must_run() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        left_out(site_of(GIT), [PULL], {"alpha": LACKING})
+    problems = Problems()
+    assert left_out(site_of(GIT), [PULL], {"alpha": LACKING}, problems) == {}
+    with pytest.raises(RefusedError) as caught:
+        problems.refuse()
     assert str(caught.value) == (
-        "1 error in the configuration; nothing was changed:\n"
+        "preflight found 1 error; nothing was changed:\n"
         "  inventories/team/group_vars/all/platform.yml: services.git = registry.example.com/git:1\n"
         "    is an image that alpha neither has nor can pull: the registry does not answer\n"
         "    load it there (docker load), set mirrors.registry or proxy, or write services.git.enabled: auto"
@@ -153,18 +164,14 @@ def test_image_that_cannot_be_had_refuses_a_service_that_must_run() -> None:
 def test_auto_service_is_left_out_on_a_small_host() -> None:
     site = site_of(GIT, services={"git": {"enabled": "auto"}})
     small, full = replace(FACTS, memory_mib=4096), replace(FACTS, free_mib=20 * 1024)
-    assert left_out(site, [PULL], {"alpha": small}) == {
-        "git": "alpha has 4.0 GiB of memory, and 6.0 GiB are needed"
-    }
-    assert left_out(site, [PULL], {"alpha": full}) == {
-        "git": "alpha has 20.0 GiB of free disk, and 23.0 GiB are needed"
-    }
-    assert left_out(site, [PULL], {"alpha": FACTS}) == {}
+    assert sure_left_out(site, small) == {"git": "alpha has 4.0 GiB of memory, and 6.0 GiB are needed"}
+    assert sure_left_out(site, full) == {"git": "alpha has 20.0 GiB of free disk, and 23.0 GiB are needed"}
+    assert sure_left_out(site, FACTS) == {}
 
 
 def test_auto_service_that_runs_already_stays_on_a_host_that_has_become_full() -> None:
     site = site_of(GIT, services={"git": {"enabled": "auto"}})
-    assert left_out(site, [PULL], {"alpha": replace(FACTS, free_mib=0, deployed=("git",))}) == {}
+    assert sure_left_out(site, replace(FACTS, free_mib=0, deployed=("git",))) == {}
 
 
 def test_host_must_have_what_sure_services_need_at_least() -> None:

@@ -228,38 +228,35 @@ OWNERSHIP: dict[str, tuple[bool, str | None, bool, str, str]] = {
         False,
         None,
         True,
-        "holds data of unknown origin (there is no /data/.platform-id); nothing was changed",
+        "holds data of unknown origin (there is no /data/.platform-id)",
         "move /data on host1 away, or set another data folder in platform.yml",
     ),
     "data without marker, later deploy": (
         True,
         None,
         True,
-        "holds data of unknown origin (there is no /data/.platform-id); nothing was changed",
+        "holds data of unknown origin (there is no /data/.platform-id)",
         "move /data on host1 away, or set another data folder in platform.yml",
     ),
     "secrets file missing": (
         False,
         OTHER_ID,
         True,
-        f"holds the data of platform {OTHER_ID}, but the secrets file FOLDER/secrets.yml is missing; "
-        "nothing was changed",
+        f"holds the data of platform {OTHER_ID}, but the secrets file FOLDER/secrets.yml is missing",
         f"restore FOLDER from a backup; {GIVE_UP}",
     ),
     "secrets file missing, only the marker left": (
         False,
         OTHER_ID,
         False,
-        f"holds the data of platform {OTHER_ID}, but the secrets file FOLDER/secrets.yml is missing; "
-        "nothing was changed",
+        f"holds the data of platform {OTHER_ID}, but the secrets file FOLDER/secrets.yml is missing",
         f"restore FOLDER from a backup; {GIVE_UP}",
     ),
     "foreign data": (
         True,
         OTHER_ID,
         True,
-        f"holds the data of platform {OTHER_ID}, but FOLDER/secrets.yml is of platform {ID}; "
-        "nothing was changed",
+        f"holds the data of platform {OTHER_ID}, but FOLDER/secrets.yml is of platform {ID}",
         "restore the FOLDER that belongs to these data from a backup, or take host1 out of the inventory; "
         f"{GIVE_UP}",
     ),
@@ -292,6 +289,6 @@ def test_secrets_and_data_must_belong_together(folder: Path, case: str) -> None:
 def test_a_damaged_marker_is_refused(folder: Path, case: str) -> None:
     there, marker, next_step = DAMAGED[case]
     conflict = ownership_conflict(store_for(folder, there), "host1", "/data", marker, True)
-    assert str(conflict) == (
-        f"host1: /data/.platform-id is damaged; nothing was changed\n  next: {next_step}"
-    ).replace("FOLDER", str(folder))
+    assert str(conflict) == (f"host1: /data/.platform-id is damaged\n  next: {next_step}").replace(
+        "FOLDER", str(folder)
+    )

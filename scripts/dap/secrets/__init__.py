@@ -248,7 +248,7 @@ def _generated(length: int, alphabet: str) -> Secret:
 
 def ownership_conflict(
     store: SecretStore, host: str, data: str, marker: str | None, has_data: bool
-) -> DapError | None:
+) -> RefusedError | None:
     """Whether the data on a host belong to these secrets; asked before anything is written, there or here.
 
     A host gets its marker (``<data>/.platform-id``) at its first deploy, before any service makes data.
@@ -269,8 +269,7 @@ def ownership_conflict(
         if not has_data:
             return None
         return RefusedError(
-            f"{host}: {data} holds data of unknown origin (there is no {data}/.platform-id); "
-            "nothing was changed",
+            f"{host}: {data} holds data of unknown origin (there is no {data}/.platform-id)",
             f"move {data} on {host} away, or set another data folder in platform.yml",
         )
     found = marker.strip()
@@ -278,7 +277,7 @@ def ownership_conflict(
         return None
     if not secrets_format.is_uuid(found):
         return RefusedError(
-            f"{host}: {data}/.platform-id is damaged; nothing was changed",
+            f"{host}: {data}/.platform-id is damaged",
             f"if the data belong to this platform, write {store.platform_id} into it; {give_up}"
             if not store.is_new
             else f"restore {folder} from a backup; {give_up}",
@@ -286,12 +285,12 @@ def ownership_conflict(
     if store.is_new:
         return RefusedError(
             f"{host}: {data} holds the data of platform {found}, but the secrets file {store.path} is "
-            "missing; nothing was changed",
+            "missing",
             f"restore {folder} from a backup; {give_up}",
         )
     return RefusedError(
         f"{host}: {data} holds the data of platform {found}, but {store.path} is of platform "
-        f"{store.platform_id}; nothing was changed",
+        f"{store.platform_id}",
         f"restore the {folder} that belongs to these data from a backup, or take {host} out of the "
         f"inventory; {give_up}",
     )
