@@ -101,8 +101,10 @@ def test_what_only_the_program_knows_joins_the_reasons(
 def test_services_that_are_left_alone_are_named_once() -> None:
     site = replace(SITE, services={**SITE.services, "toolbox": service_of("toolbox", provides="jobs")})
     left = ["compose.yaml", "toolbox/compose.yaml", "web/compose.yaml", "web/config/a", "gone/compose.yaml"]
-    run = Run(events=[event("stack", "ok", dap={"left_paths": left, "empty_directories": []})])
-    assert read(run, site, tls()).left_alone == ["gone", "web"]
+    stack = event("stack", "ok", dap={"left_paths": left, "empty_directories": []})
+    secret = ["web/live/htpasswd", "database/secrets/pgpass"]
+    services = event("services", "ok", dap={"containers": [], "provisioning": [], "left_paths": secret})
+    assert read(Run(events=[stack, services]), site, tls()).left_alone == ["gone", "web", "database"]
 
 
 STATE = {

@@ -60,6 +60,11 @@ options:
     type: bool
     default: false
     description: Only C(services) and their files count. What they need has to run already.
+  left_paths:
+    type: list
+    elements: str
+    default: []
+    description: Files that differ and stay so; told along with the containers.
   touched:
     type: list
     elements: str
@@ -92,6 +97,7 @@ dap:
     - C(containers) lists what happens to them, each with C(service), C(action), in check mode C(reasons).
     - C(provisioning) lists the changes of the job, C(asked) the servers that it has looked at in check mode.
     - C(unasked) says of a server why it could not look at it, C(reason) of the rest.
+    - C(left_paths) are those given to C(up).
 """
 
 
@@ -232,6 +238,7 @@ def make_module() -> AnsibleModule:
                 "options": {"service": text, "signal": text, "paths": {**strings, "required": True}},
             },
             "changed_paths": {**strings, "default": []},
+            "left_paths": {**strings, "default": []},
             "alone": {"type": "bool", "default": False},
             "touched": {**strings, "default": []},
             "planned_files": {
@@ -290,6 +297,8 @@ def main() -> None:
         return
     result["changed_items"] = changed_items(result)
     result["dap"] = described(result)
+    if given["state"] == "up":
+        result["dap"]["left_paths"] = given["left_paths"]
     if "msg" in result:
         result["msg"] = "\n".join([result["msg"], *project.full_disks()])
         module.fail_json(**result)
