@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -46,6 +47,18 @@ def test_engine_runs_in_a_session_of_its_own_and_is_waited_for(starter: ModuleTy
     finally:
         process.kill()
         process.wait()
+
+
+def test_of_two_deploys_at_once_one_starts_the_engine(starter: ModuleType, tmp_path: Path) -> None:
+    program(tmp_path, "dockerd", f"echo started; sleep 0.5; touch {tmp_path}/up")
+    program(tmp_path, "docker", f"test -e {tmp_path}/up && echo 27.1.1")
+    log = tmp_path / "dockerd.log"
+
+    with ThreadPoolExecutor() as deploys:
+        started = [deploys.submit(starter.bring_up, 30, str(log), tmp_path) for _ in range(3)]
+
+    assert sorted(one.result() for one in started) == [(False, ""), (False, ""), (True, "")]
+    assert log.read_text(encoding="utf-8") == "started\n"
 
 
 def test_engine_that_ends_at_once_is_not_waited_for_and_its_last_words_are_shown(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_lock import FOLDER, host_lock
 from ansible.module_utils.dap_probe import output_of, process_of, search_path, text_of
 from ansible.module_utils.dap_proxy import environment_path, parse_environment
 
@@ -117,6 +118,24 @@ def wait(timeout: int, process: subprocess.Popen[bytes] | None) -> str:
     return ""
 
 
+def bring_up(timeout: int, log: str, lock: Path = FOLDER) -> tuple[bool, str]:
+    """Start the engine unless it answers, and wait for it.
+
+    Returns:
+        whether it was started here, and why it does not answer (empty when it does).
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    # Of two deploys at once, one starts it and the other finds it: two engines would take away each other's
+    # socket.
+    with host_lock("docker", lock):
+        if answers():
+            return False, ""
+        process = start(log)
+        return process is not None, wait(timeout, process)
+
+
 def last_words(log: str, detached: bool) -> str:
     """The end of what the engine had to say, without what it merely mentions."""
     if detached:
@@ -140,17 +159,16 @@ def main() -> None:
         module.exit_json(changed=False, message="the Docker engine answers")
     if module.check_mode:
         module.exit_json(changed=detached, message="would start the Docker engine")
+    timeout = module.params["timeout"]
     try:
-        process = start(log) if detached else None
+        started, problem = bring_up(timeout, log) if detached else (False, wait(timeout, None))
     except OSError as error:
         module.fail_json(msg=f"the Docker engine cannot be started: {error}")
-    problem = wait(module.params["timeout"], process)
     if problem:
         where = log if detached else "journalctl --unit docker"
         module.fail_json(msg=f"{problem}; the end of its log ({where}):\n{last_words(log, detached)}")
-    module.exit_json(
-        changed=detached, message=f"started the Docker engine, its log is {log}" if detached else "it is up"
-    )
+    message = f"started the Docker engine, its log is {log}" if started else "the Docker engine answers"
+    module.exit_json(changed=started, message=message)
 
 
 if __name__ == "__main__":
