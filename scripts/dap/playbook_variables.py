@@ -7,10 +7,11 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from dap import http_proxy
 from dap.configuration.inventory import Host, Inventory
 from dap.errors import RefusedError
 from dap.layout import shown
-from dap.services import container, digests, images
+from dap.services import digests, images
 from dap.site import Site
 
 # Package indexes, mirrors and proxies of the site, by the names that package managers read.
@@ -30,7 +31,7 @@ def of_platform(site: Site) -> dict[str, Any]:
         "data": str(platform.paths.data),
         "wait_seconds": wait_seconds(site),
         "parallel_builds": platform.deploy.parallel_builds,
-        "proxy": _proxy(site),
+        "proxy": http_proxy.of_hosts(site),
         "extra_hosts": {name: str(address) for name, address in platform.extra_hosts.items()},
         "build_environment": _build_environment(site),
     }
@@ -43,18 +44,6 @@ def wait_seconds(site: Site) -> int:
         return deploy.wait_seconds
     starts = [service.manifest.start_seconds for service in site.services.values()]
     return max(deploy.wait_seconds, *starts, 0)
-
-
-def _proxy(site: Site) -> dict[str, Any]:
-    """The site's HTTP proxy as hosts take it; empty without one."""
-    environment = container.proxy_environment(site)
-    if not environment:
-        return {}
-    return {
-        "http": environment.get("http_proxy", ""),
-        "https": environment.get("https_proxy", ""),
-        "no_proxy": container.without_proxy(site),
-    }
 
 
 def _build_environment(site: Site) -> dict[str, str]:
@@ -70,7 +59,7 @@ def _build_environment(site: Site) -> dict[str, str]:
         "GOPROXY": mirrors.go,
     }
     written = {name: value for name, value in chosen.items() if value}
-    return given | container.proxy_environment(site) | written
+    return given | http_proxy.environment(site) | written
 
 
 def of_builds(site: Site, builds: Sequence[images.Build]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dap import http_proxy
 from dap.errors import DapError
 from dap.facts import HostFacts
-from dap.servers import server_named, server_of
+from dap.servers import server_named
 from dap.services.manifest import Service
 from dap.services.manifest_schema import DOCKER_SOCKET, GUARDED
 from dap.site import Site
@@ -163,7 +164,7 @@ def _environment(site: Site, service: Service) -> dict[str, str]:
         "SSL_CERT_FILE": CA_BUNDLE,
         "REQUESTS_CA_BUNDLE": CA_BUNDLE,
     }
-    environment |= proxy_environment(site)
+    environment |= http_proxy.environment(site)
     if databases := service.manifest.databases:
         environment["PGPASSFILE"] = "/run/secrets/pgpass"
         first = databases[0]
@@ -174,31 +175,6 @@ def _environment(site: Site, service: Service) -> dict[str, str]:
     if service.manifest.buckets:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = "/run/secrets/s3_credentials"
     return environment
-
-
-def proxy_environment(site: Site) -> dict[str, str]:
-    """The site's HTTP proxy as programs read it, in both spellings; empty without one."""
-    proxy = site.platform.proxy
-    if not proxy.http and not proxy.https:
-        return {}
-    values = {"http_proxy": proxy.http, "https_proxy": proxy.https or proxy.http}
-    values["no_proxy"] = ",".join(without_proxy(site))
-    written = {name: value for name, value in values.items() if value}
-    return written | {name.upper(): value for name, value in written.items()}
-
-
-def without_proxy(site: Site) -> list[str]:
-    """What is reached without the proxy: the platform, its hosts and servers, what the operator adds."""
-    platform = site.platform
-    machines = [str(host.variables.get("ansible_host", host.name)) for host in site.inventory.hosts]
-    external = [server_of(site, service).host for service in site.external.values()]
-    names = [
-        *("localhost", "127.0.0.1", "::1"),
-        *(platform.domain, f".{platform.domain}"),
-        *sorted([*site.services, *machines, *external, *platform.extra_hosts]),
-        *platform.proxy.no_proxy,
-    ]
-    return list(dict.fromkeys(names))
 
 
 def _extra_hosts(rules: Rules) -> dict[str, str]:
