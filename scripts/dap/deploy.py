@@ -238,7 +238,6 @@ class Deployment:
         platform, inventory = self.site.platform, self.inventory
         authorities = [inventory.resolve(path).read_text("utf-8") for path in platform.trust.extra_cas]
         variables = playbook_variables.of_platform(self.site) | {
-            "platform_id": "",
             "hosts": wanted(self.site, pulls),
             "ca_certificates": authorities,
         }

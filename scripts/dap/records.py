@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
+from dap.errors import RefusedError
 from dap.files import PRIVATE_FILE, make_private_folder, write_atomic
-from dap.layout import secrets_dir
+from dap.layout import secrets_dir, shown
 
 
 def recall(inventory: str, name: str) -> dict[str, str]:
-    """The entries of the record ``name``; none where there is no such file, or it cannot be read."""
+    """The entries of the record ``name``; none where there is no such file.
+
+    Raises:
+        RefusedError: the file cannot be read, or is no record.
+    """
+    file = secrets_dir() / inventory / name
     try:
-        kept = json.loads((secrets_dir() / inventory / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
-    return {str(key): str(value) for key, value in kept.items()} if isinstance(kept, dict) else {}
+    except (OSError, ValueError) as error:
+        raise _damaged(file, str(error)) from error
+    if not isinstance(kept, dict):
+        raise _damaged(file, "it holds no JSON object")
+    return {str(key): str(value) for key, value in kept.items()}
+
+
+def _damaged(file: Path, reason: str) -> RefusedError:
+    return RefusedError(
+        f"{shown(file)} cannot be read: {reason}",
+        "restore it from a backup, or remove it: the next deploy notes anew what it finds",
+    )
 
 
 def remember(inventory: str, name: str, entries: Mapping[str, str]) -> None:

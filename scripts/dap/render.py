@@ -371,11 +371,20 @@ def _fragment(file: Path, context: Mapping[str, Any], service: str = "") -> dict
         fragment = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise DapError(f"{shown(file)}: what it renders to is not YAML: {reason}", "correct it") from error
+        raise DapError(
+            f"{shown(file)}: what it renders to is not YAML: {reason}",
+            "correct the template at the line that is named; {{ … }} in a value often wants quotes around it",
+        ) from error
     if not isinstance(fragment, dict) or list(fragment) != ["services"]:
-        raise DapError(f"{shown(file)}: wants one top-level key, services", "see docs/reference")
+        raise DapError(
+            f"{shown(file)}: wants one top-level key, services",
+            "move networks, volumes and the like below the service, or remove them: the platform sets them",
+        )
     if service and (not isinstance(fragment["services"], dict) or list(fragment["services"]) != [service]):
-        raise DapError(f"{shown(file)}: wants exactly one service, {service}", "correct it")
+        raise DapError(
+            f"{shown(file)}: wants exactly one service, {service}",
+            f"keep services.{service} only; another service gets a folder of its own",
+        )
     return fragment
 
 

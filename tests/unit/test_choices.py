@@ -13,7 +13,7 @@ from dap.configuration.schema import Platform
 from dap.errors import ConfigurationError, Finding, Problems, RefusedError
 from dap.facts import HostFacts
 from dap.preflight import left_out, wanted
-from dap.services import choices, customization
+from dap.services import choices, customization, digests
 from dap.services.images import Pull
 from dap.site import Site
 from tests.unit.platforms import service_of, site_of, tree_of
@@ -190,6 +190,31 @@ def test_decision_is_kept_for_those_who_only_look(monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "team" / "left_out.json").stat().st_mode & 0o777 == 0o600
     choices.remember("team", {})
     assert choices.recall("team") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"git:1": "sha256', "Unterminated string starting at: line 1 column 11 (char 10)"),
+        ("[]", "it holds no JSON object"),
+    ],
+)
+def test_damaged_record_is_refused_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, reason: str
+) -> None:
+    """As if it were empty, another image under a known tag would be taken without a word."""
+    monkeypatch.setenv("DAP_SECRETS", str(tmp_path))
+    file = tmp_path / "team" / "image_digests.json"
+    file.parent.mkdir()
+    file.write_text(content, encoding="utf-8")
+    for use in (lambda: digests.recall("team"), lambda: digests.remember("team", {"git:1": "sha256:0"})):
+        with pytest.raises(RefusedError) as caught:
+            use()
+        assert str(caught.value) == (
+            f"{file} cannot be read: {reason}\n"
+            "  next: restore it from a backup, or remove it: the next deploy notes anew what it finds"
+        )
+    assert file.read_text(encoding="utf-8") == content
 
 
 @pytest.fixture

@@ -85,7 +85,8 @@ def test_fragment_holds_one_service_of_the_folders_name(names: list[str]) -> Non
     with pytest.raises(DapError) as caught:
         complete(fragment, rules_of(service))
     assert str(caught.value) == (
-        "services/app/compose.yaml.j2: wants exactly one service, app\n  next: correct it"
+        "services/app/compose.yaml.j2: wants exactly one service, app\n"
+        "  next: keep services.app only; another service gets a folder of its own"
     )
 
 

@@ -69,7 +69,6 @@ FACTS = HostFacts(
 )
 WANTS = Wants(
     project="dap",
-    platform_id="2f6d",
     ports=(("0.0.0.0", 443, "nginx-proxy"), ("10.0.0.5", 5432, "postgres-data")),  # noqa: S104
     memory_mib=4000,
     disk_gib=20,
@@ -194,12 +193,6 @@ def test_little_space_only_warns_where_the_platform_is_deployed_already() -> Non
     deployed = replace(FACTS, data=small, docker=small, platform_id="2f6d")
 
     assert subjects(judge(deployed, WANTS)) == [("warning", "disk space at /var/lib/dap")]
-
-
-def test_data_of_another_platform_is_an_error() -> None:
-    (finding,) = judge(replace(FACTS, platform_id="91aa"), WANTS)
-
-    assert (finding.subject, finding.value) == ("data in /var/lib/dap", "91aa")
 
 
 def test_another_platform_of_the_same_name_is_an_error() -> None:

@@ -71,14 +71,12 @@ class Wants:
 
     Attributes:
         project: the platform's own Compose project, whose ports are no conflict.
-        platform_id: the platform's identity; empty when it has none yet.
         ports: (address, port, service) that will be published.
         memory_mib: memory the host must have.
         disk_gib: free space for images and data together.
     """
 
     project: str
-    platform_id: str = ""
     ports: tuple[tuple[str, int, str], ...] = ()
     memory_mib: int = 0
     disk_gib: float = 0
@@ -208,7 +206,6 @@ def judge(facts: HostFacts, wants: Wants) -> list[Finding]:
         *_judge_rights(facts),
         *_judge_size(facts, wants),
         *_judge_ports(facts, wants),
-        *_judge_data(facts, wants),
         *_judge_name(facts, wants),
     ]
     return sorted(findings, key=lambda finding: finding.severity != "error")
@@ -326,20 +323,6 @@ def _judge_ports(facts: HostFacts, wants: Wants) -> list[Finding]:
                 )
             )
     return findings
-
-
-def _judge_data(facts: HostFacts, wants: Wants) -> list[Finding]:
-    if not facts.platform_id or not wants.platform_id or facts.platform_id == wants.platform_id:
-        return []
-    return [
-        Finding(
-            "error",
-            f"data in {facts.data.path}",
-            facts.platform_id,
-            f"it belongs to another platform; this inventory's is {wants.platform_id}",
-            "use the inventory and the secrets that it was made with, or choose another data folder",
-        )
-    ]
 
 
 def _judge_name(facts: HostFacts, wants: Wants) -> list[Finding]:

@@ -59,10 +59,6 @@ options:
     description: The platform's Compose project; ports that it holds itself are no conflict.
     type: str
     required: true
-  platform_id:
-    description: Identity of the platform; data of another one is an error. Empty when it has none yet.
-    type: str
-    default: ""
   ports:
     description: TCP ports that will be published on this host.
     type: list
@@ -258,7 +254,6 @@ def make_module() -> AnsibleModule:
             "root": {"type": "path", "required": True},
             "data": {"type": "path", "required": True},
             "project": {"type": "str", "required": True},
-            "platform_id": {"type": "str", "default": ""},
             "memory_required_mib": {"type": "int", "default": 0},
             "disk_required_gib": {"type": "float", "default": 0},
             "proxy": {"type": "dict", "default": {}},
@@ -283,7 +278,6 @@ def main() -> None:
     params = module.params
     wants = Wants(
         project=params["project"],
-        platform_id=params["platform_id"],
         ports=tuple((one["address"], one["port"], one["service"]) for one in params["ports"]),
         memory_mib=params["memory_required_mib"],
         disk_gib=params["disk_required_gib"],

@@ -61,7 +61,10 @@ def complete(
     service = rules.service
     own = fragment["services"].get(service.name)
     if own is None or len(fragment["services"]) != 1:
-        raise DapError(f"{service.fragment}: wants exactly one service, {service.name}", "correct it")
+        raise DapError(
+            f"{service.fragment}: wants exactly one service, {service.name}",
+            f"keep services.{service.name} only; another service gets a folder of its own",
+        )
     for key in GUARDED:
         if key in own and key not in service.manifest.exceptions:
             raise DapError(
