@@ -299,7 +299,7 @@ def test_image_that_cannot_be_pulled_names_it_and_the_settings(
     scratch.write(mirrors={"registry": CLOSED})
     scratch.add_service("lonely", {"pull": "team/tool:1"})
     assert scratch.refused("check") == (
-        "1 error in the configuration; nothing was changed:\n"
+        "preflight found 1 error; nothing was changed:\n"
         f"  {scratch.settings_file}: services.lonely = team/tool:1\n"
         f"    is an image that localhost neither has nor can pull: {CLOSED} cannot be reached: connection"
         " refused\n"
