@@ -175,18 +175,18 @@ def test_deploy_is_killed_and_the_next_one_completes(settled: DeployedPlatform, 
 
 def test_deploy_is_killed_while_it_builds_an_image(settled: DeployedPlatform) -> None:
     nonce = secrets.token_hex(8)
-    write_own_service(settled, "own", build=f"sleep 2 && echo {nonce} > /nonce")
-    log = settled.root / "log" / "build-own.log"
+    write_own_service(settled, "halted", build=f"sleep 2 && echo {nonce} > /nonce")
+    log = settled.root / "log" / "build-halted.log"
     try:
         kill_deploy(settled, lambda seen: log.exists() and nonce in log.read_text(encoding="utf-8"))
-        assert docker("image", "ls", "--quiet", "--filter", "label=dap.image=own") == ""
+        assert docker("image", "ls", "--quiet", "--filter", "label=dap.image=halted") == ""
         assert (settled.root / ".build").is_dir()
-        assert_completes(settled, "own")
+        assert_completes(settled, "halted")
     finally:
-        remove_own_service(settled, "own")
+        remove_own_service(settled, "halted")
         settled.must("deploy", "--no-verify")
-        docker("image", "rm", *docker("image", "ls", "--quiet", "--filter", "label=dap.image=own").split())
-    assert "own" not in settled.containers()
+        docker("image", "rm", *docker("image", "ls", "--quiet", "--filter", "label=dap.image=halted").split())
+    assert "halted" not in settled.containers()
 
 
 def test_after_all_of_this_a_deploy_changes_nothing(settled: DeployedPlatform) -> None:
