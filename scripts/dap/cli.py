@@ -131,15 +131,15 @@ def deploy(
     inventory: str, dry_run: bool, diff: bool, only: Sequence[str], prove: bool, as_json: bool
 ) -> None:
     """Bring the hosts into the configured state."""
-    from dap.verify import load_checks
+    from dap.verify import load_clients
 
     if dry_run:
         _planned(inventory, diff=diff, only=only, as_json=as_json)
         return
     deployment = _deployment(inventory, "deploy")
     if prove:
-        # Loading the clients takes half a second, which the program otherwise spends waiting for Ansible.
-        threading.Thread(target=load_checks, daemon=True).start()
+        # The program otherwise spends that time waiting for Ansible.
+        threading.Thread(target=load_clients, daemon=True).start()
     outcome = deployment.run(diff=diff, only=only)
     _prove(deployment, outcome, prove=prove, only=only, as_json=as_json)
 
@@ -368,6 +368,10 @@ def completion(shell: str) -> None:
 
 
 def _deployment(inventory: str, verb: str) -> Deployment:
+    if verb not in ("verify", "credentials"):
+        from dap import hosts
+
+        hosts.load()
     from dap.deploy import Deployment
     from dap.progress import Progress
     from dap.site import load_site

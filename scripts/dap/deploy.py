@@ -19,6 +19,7 @@ from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
 from dap.facts import HostFacts
 from dap.files import make_private_folder, temporary_folder, unwritable, write_temporary
+from dap.host_roles import ROLES, Given, with_work
 from dap.layout import logs_dir, secrets_dir
 from dap.plan import Plan
 from dap.plan.reading import foresee_new_servers, planned_files, read
@@ -35,6 +36,9 @@ from dap.trust import tls
 from dap.verify import refuse_unknown_checks
 
 _KEEP_LOGS = 30
+_EVERYTHING = Selection()
+# Tags of tasks that most deploys have no use for, and the variable of a host that is empty then.
+_RARELY = {"after": "jobs_after", "commands": "commands"}
 
 
 @dataclass
@@ -59,25 +63,42 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class _Looked:
+    """What preflight has found, by host.
+
+    Attributes:
+        given: what the hosts were compared with.
+    """
+
+    facts: Mapping[str, HostFacts]
+    given: Mapping[str, Given]
+
+
+@dataclass(frozen=True)
 class _Prepared:
     """What was made here and goes to the hosts next.
 
     Attributes:
         trees: files of each host, by its name.
+        work: the roles that have anything to do on a host, of those that bring the host itself into state.
         trusted: CAs that hosts and containers have to trust, PEM.
         jobs_state: what the provisioning jobs take in place of their file, during a rotation or before it is
             written. Holds secrets.
         selection: the services that the deploy is for.
     """
 
-    builds: list[images.Build]
-    pulls: list[images.Pull]
+    images: images.Images
     trees: Mapping[str, HostTree]
-    facts: Mapping[str, HostFacts]
+    work: Mapping[str, list[str]]
     trusted: list[bytes]
     jobs_state: str = field(default="", repr=False)
     certificates: tls.Tls = field(kw_only=True)
     selection: Selection = field(kw_only=True)
+
+    @property
+    def roles(self) -> set[str]:
+        """The roles that have anything to do on any host."""
+        return {role for roles in self.work.values() for role in roles}
 
 
 def open_log(inventory: str, verb: str) -> Path:
@@ -141,12 +162,12 @@ class Deployment:
             self.outcome.log = open_log(self.inventory.name, self.verb)
             self.outcome.warnings += store.repairs
             rotation.begin(self.site, store, rotate)
-            facts = self._preflight(store)
-            selection = select(self.site, only, facts)
+            looked = self._preflight(store)
+            selection = select(self.site, only, looked.facts)
             self.outcome.only = selection.names
             with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
-                prepared = self._prepare(store, facts, folder, selection, check=check)
-            with self._staged(prepared.builds) as staging:
+                prepared = self._prepare(store, looked, folder, selection, check=check)
+            with self._staged(prepared.images.builds if "images" in prepared.roles else []) as staging:
                 self._apply(store, prepared, staging, check=check, diff=diff)
         return self.outcome
 
@@ -158,7 +179,7 @@ class Deployment:
         Raises:
             RefusedError: one of the names is no service whose image is built.
         """
-        _, builds = self._images()
+        builds = self._images().builds
         known = [build.name for build in builds]
         for name in names:
             if name not in known:
@@ -186,7 +207,8 @@ class Deployment:
                 # Data of another platform, or of one whose secrets are lost, is not removed.
                 problems = Problems()
                 with self.progress.step("Preflight"):
-                    self._find_foreign_data(store, facts_of(self._facts()), problems)
+                    given = self._given(self._images(), [])
+                    self._find_foreign_data(store, facts_of(self._look(given)), problems)
                     problems.refuse()
             variables = playbook_variables.of_platform(self.site) | {
                 "platform_id": store.platform_id,
@@ -204,22 +226,22 @@ class Deployment:
                 self.outcome.changes.append(("here", f"{self.secrets_folder} removed"))
         return self.outcome
 
-    def _preflight(self, store: SecretStore) -> dict[str, HostFacts]:
-        """Facts of every host; refuses before anything is written.
+    def _preflight(self, store: SecretStore) -> _Looked:
+        """Look at every host; refuses before anything is written.
 
         Services that may be left out and cannot run are out of ``site`` from here on.
         """
-        references, builds = self._images()
-        pulls = images.pulls(references, builds, self.site.platform.mirrors.registry)
+        trusted = tls.known_authorities(self.site, self.secrets_folder)
+        given = self._given(self._images(), trusted)
         problems = Problems()
         with self.progress.step("Preflight"):
-            run = self._facts(pulls, keep_going=True)
+            run = self._look(given, keep_going=True)
             if run.failures:
                 # With hosts that could not be looked at, the rest would be guesses.
                 judge(run, problems)
                 problems.refuse()
             facts = facts_of(run)
-            out = left_out(self.site, pulls, facts, problems)
+            out = left_out(self.site, self._images().pulls, facts, problems)
             with problems.gathered():
                 self.site = self.site.without(out)
             self.outcome.warnings += judge(run, problems, ignored=out)
@@ -231,23 +253,37 @@ class Deployment:
             with problems.gathered():
                 refuse_unknown_checks(self.site.services.values())
             problems.refuse()
-        return facts
+        return _Looked(facts, given)
 
-    def _facts(self, pulls: Sequence[images.Pull] = (), **options: Any) -> hosts.Run:
+    def _given(
+        self, every: images.Images, trusted: Sequence[bytes], selection: Selection = _EVERYTHING
+    ) -> dict[str, Given]:
+        """What the roles that bring a host itself into state are given, by host."""
+        return {
+            host.name: Given.of(self.site, host, trusted, every.of(selection.of(self.site.services_on(host))))
+            for host in self.inventory.hosts
+        }
+
+    def _look(self, given: Mapping[str, Given], **options: Any) -> hosts.Run:
         # Whose data a host holds is judged here, where the secrets are, and not by the host.
         platform, inventory = self.site.platform, self.inventory
         authorities = [inventory.resolve(path).read_text("utf-8") for path in platform.trust.extra_cas]
         variables = playbook_variables.of_platform(self.site) | {
-            "hosts": wanted(self.site, pulls),
+            "hosts": {
+                host.name: wanted(self.site, host) | given[host.name].as_variables()
+                for host in inventory.hosts
+            },
             "ca_certificates": authorities,
         }
         return self._play(variables, playbook="preflight", **options)
 
-    def _images(self) -> tuple[dict[str, str], list[images.Build]]:
-        """The image of every service that runs, and those to build."""
+    def _images(self) -> images.Images:
+        """The images of all services that run."""
         settings = self.site.platform.services
         chosen = {name: own.image for name, own in settings.items() if own.image}
-        return images.resolve(self.site.services, chosen, self.site.external)
+        references, builds = images.resolve(self.site.services, chosen, self.site.external)
+        mirror = self.site.platform.mirrors.registry
+        return images.Images(references, builds, images.pulls(references, builds, mirror))
 
     def _find_foreign_data(
         self, store: SecretStore, facts: Mapping[str, HostFacts], problems: Problems
@@ -261,27 +297,27 @@ class Deployment:
     def _prepare(
         self,
         store: SecretStore,
-        facts: Mapping[str, HostFacts],
+        looked: _Looked,
         folder: Path,
         selection: Selection,
         *,
         check: bool,
     ) -> _Prepared:
         """Fill secrets, issue certificates, render. The store is saved before anything uses its values."""
+        facts = looked.facts
         credentials = Credentials(self.site, store)
         certificates = tls.ensure(self.site, folder, store)
         self.outcome.warnings += certificates.warnings
-        references, builds = self._images()
+        every = self._images()
         # Rendering generates what services need; logins of people, which nothing renders, are generated here.
         list(credentials.logins())
-        renderer = Renderer(self.site, credentials, references, certificates)
+        renderer = Renderer(self.site, credentials, every.references, certificates)
         trees = {
             host.name: renderer.tree(
                 self.site.services_on(host).values(), facts[host.name], address_of(host, self.inventory)
             )
             for host in self.inventory.hosts
         }
-        pulls = images.pulls(references, builds, self.site.platform.mirrors.registry)
         state = rotation.jobs_state(self.site, credentials)
         if check or selection:
             state = state or json.dumps(desired_state(self.site, credentials))
@@ -294,11 +330,11 @@ class Deployment:
                 )
                 for name, tree in trees.items()
             }
+        now = self._given(every, certificates.trusted, selection)
         return _Prepared(
-            builds,
-            pulls,
+            every,
             trees,
-            facts,
+            {host: with_work(looked.given[host], now[host], found) for host, found in facts.items()},
             certificates.trusted,
             state,
             certificates=certificates,
@@ -350,7 +386,13 @@ class Deployment:
             for host, tree in prepared.trees.items():
                 variables["hosts"][host]["planned_files"] = planned_files(tree)
         with self.progress.step("Hosts, images and services"):
-            run = self._play(variables, check=check, diff=diff, tags=tags)
+            skipped = [role for role in ROLES if role not in prepared.roles]
+            skipped += [
+                tag
+                for tag, key in _RARELY.items()
+                if not any(own[key] for own in variables["hosts"].values())
+            ]
+            run = self._play(variables, check=check, diff=diff, tags=tags, skip_tags=skipped)
         self.outcome.plan = read(run, self.site, prepared.certificates)
         self.outcome.changes = [(change.host, change.what) for change in self.outcome.plan.changes]
         if check:
@@ -393,10 +435,9 @@ class Deployment:
 
     def _host_variables(self, host: Host, prepared: _Prepared) -> dict[str, Any]:
         tree = prepared.trees[host.name]
-        services = prepared.selection.of(self.site.services_on(host))
-        needed = {service.manifest.image.same_as or name for name, service in services.items()}
+        own = prepared.images.of(prepared.selection.of(self.site.services_on(host)))
         return {
-            "docker_ready": prepared.facts[host.name].docker_ready,
+            "work": prepared.work[host.name],
             "names": self.site.names,
             "address": address_of(host, self.inventory),
             "files": [file.as_variables() for file in tree.files],
@@ -410,11 +451,6 @@ class Deployment:
             "only": tree.only,
             "job_input": base64.b64encode(prepared.jobs_state.encode()).decode(),
             "jobs_after": [*tree.jobs, "after"] if tree.jobs and works_after(self.site) else [],
-            "pulled_images": playbook_variables.of_pulls(
-                self.site, [pull for pull in prepared.pulls if services.keys() & {*pull.services}]
-            ),
-            **playbook_variables.of_builds(
-                self.site,
-                [build for build in prepared.builds if needed and build.name in {*needed, images.BASE}],
-            ),
+            "pulled_images": playbook_variables.of_pulls(self.site, own.pulls),
+            **playbook_variables.of_builds(self.site, own.builds),
         }

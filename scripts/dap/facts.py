@@ -16,20 +16,26 @@ class HostFacts:
         cpus: number of cores.
         marker: id of the platform whose data the host holds, if any.
         has_data: whether the data directory holds anything.
-        docker_ready: whether nothing has to be done about Docker.
+        ready: those of the roles ``docker``, ``trust`` and ``names`` that would find nothing to do.
         deployed: services whose files are on the host.
         images: images that are neither on the host nor to be had, by the name they were asked under, and why.
         free_mib: free space for data, in MiB.
+        known_images: images from registries that are there and are what they were at the first pull.
+        missing_tags: images to be built that are not there.
+        building: whether an image build was interrupted.
     """
 
     memory_mib: int
     cpus: int
     marker: str | None = None
     has_data: bool = False
-    docker_ready: bool = False
+    ready: frozenset[str] = frozenset()
     deployed: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     free_mib: int = 0
+    known_images: frozenset[str] = frozenset()
+    missing_tags: frozenset[str] = frozenset()
+    building: bool = False
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> HostFacts:
@@ -39,7 +45,7 @@ class HostFacts:
             facts["cpus"],
             facts["platform_id"],
             facts["has_data"],
-            facts["docker_ready"],
+            frozenset(facts["ready"]),
             tuple(facts.get("deployed", ())),
             {
                 name: image["reason"]
@@ -47,4 +53,7 @@ class HostFacts:
                 if not image["present"] and not image["available"]
             },
             facts["data"]["free"] // 1024**2 if "data" in facts else 0,
+            frozenset(name for name, image in facts.get("images", {}).items() if image["known"]),
+            frozenset(facts.get("missing_tags", ())),
+            facts.get("building", False),
         )

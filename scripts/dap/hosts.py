@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,10 @@ from dap.connection import explained
 from dap.errors import DapError
 from dap.files import temporary_folder, write_temporary
 from dap.layout import ansible_dir, shown
+from dap.playbooks import Runner
 
 Event = Mapping[str, Any]
+_runner: Runner | None = None
 
 
 @dataclass
@@ -54,6 +55,7 @@ def play(
     diff: bool = False,
     keep_going: bool = False,
     tags: Sequence[str] = (),
+    skip_tags: Sequence[str] = (),
     on_event: Callable[[Event], None] = lambda event: None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Run:
@@ -64,6 +66,7 @@ def play(
     Args:
         log: file that the readable output is appended to.
         tags: of the roles to run; all if empty.
+        skip_tags: of the roles not to run.
         keep_going: leave it to the caller what a host's failure means; it is in the result.
         on_event: called for every event of the callback plugin ``dap_events``.
         on_wait: called several times a second while nothing happens.
@@ -76,10 +79,12 @@ def play(
         variables_file, events_file = folder / "variables.json", folder / "events.jsonl"
         write_temporary(variables_file, json.dumps({"dap": variables}).encode())
         write_temporary(events_file, b"")
-        argv = _argv(playbook, inventory, variables_file)
-        argv += ["--check"] * check + ["--diff"] * diff + (["--tags", ",".join(tags)] if tags else [])
+        arguments = _arguments(playbook, inventory, variables_file)
+        arguments += ["--check"] * check + ["--diff"] * diff
+        arguments += ["--tags", ",".join(tags)] if tags else []
+        arguments += ["--skip-tags", ",".join(skip_tags)] if skip_tags else []
         run = Run()
-        code = _follow(argv, events_file, log, run, on_event, on_wait)
+        code = _follow(arguments, events_file, log, run, on_event, on_wait)
     run.seconds = time.monotonic() - started
     run.failures = _in_words(run, inventory)
     if run.failures and keep_going:
@@ -101,48 +106,60 @@ def _in_words(run: Run, inventory: Inventory) -> list[tuple[str, str]]:
     return sorted(failures, key=lambda entry: order.index(entry[0]) if entry[0] in known else len(order))
 
 
-def _argv(playbook: str, inventory: Inventory, variables: Path) -> list[str]:
-    return [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "--inventory",
-        str(inventory.hosts_file),
-        "--extra-vars",
-        f"@{variables}",
-        str(ansible_dir() / f"{playbook}.yml"),
-    ]
+def _arguments(playbook: str, inventory: Inventory, variables: Path) -> list[str]:
+    file = str(ansible_dir() / f"{playbook}.yml")
+    return ["--inventory", str(inventory.hosts_file), "--extra-vars", f"@{variables}", file]
+
+
+def load() -> None:
+    """Load Ansible in a process of its own, so that it is ready when the first playbook is to run."""
+    global _runner
+    if _runner is None:
+        _runner = Runner(_environment())
+        atexit.register(unload)
+
+
+def unload() -> None:
+    """End the process that `load` has started, and the playbook that it may be running."""
+    global _runner
+    if _runner is not None:
+        _runner.end()
+        _runner = None
+
+
+def _environment() -> dict[str, str]:
+    # Some machines set these two for every program. Ansible would compile itself at each start, and modules,
+    # which Python reads from a pipe, would be read byte by byte: seconds for each run.
+    slow = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+    return {name: value for name, value in os.environ.items() if name not in slow} | {
+        "ANSIBLE_CONFIG": str(ansible_dir() / "ansible.cfg"),
+        "LC_ALL": "C.UTF-8",
+    }
 
 
 def _follow(
-    argv: list[str],
+    arguments: list[str],
     events_file: Path,
     log: Path,
     run: Run,
     on_event: Callable[[Event], None],
     on_wait: Callable[[], None],
 ) -> int:
-    # Some machines set these two for every program. Ansible would compile itself at each start, and modules,
-    # which Python reads from a pipe, would be read byte by byte: seconds for each run.
-    slow = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
-    environment = {name: value for name, value in os.environ.items() if name not in slow} | {
-        "ANSIBLE_CONFIG": str(ansible_dir() / "ansible.cfg"),
-        "DAP_EVENTS": str(events_file),
-        "LC_ALL": "C.UTF-8",
-    }
-    with log.open("a", encoding="utf-8") as output, events_file.open(encoding="utf-8") as events:
-        process = subprocess.Popen(  # noqa: S603  our own argv, no shell
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
+    load()
+    assert _runner  # noqa: S101  loaded just now
+    with events_file.open(encoding="utf-8") as events:
         try:
-            while process.poll() is None:
+            _runner.start(arguments, _environment() | {"DAP_EVENTS": str(events_file)}, log)
+            while (code := _runner.poll(0.1)) is None:
                 _drain(events, run, on_event)
                 on_wait()
-                time.sleep(0.1)
+            if not _runner.runs:
+                unload()
         except BaseException:
-            process.terminate()
-            process.wait(timeout=30)
+            unload()
             raise
         _drain(events, run, on_event)
-    return process.returncode
+    return code
 
 
 def _drain(events: TextIO, run: Run, on_event: Callable[[Event], None]) -> None:

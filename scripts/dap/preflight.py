@@ -22,15 +22,11 @@ _MEMORY_MIB = 2048
 _CLOCK_SECONDS = 120
 
 
-def wanted(site: Site, pulls: Sequence[Pull]) -> dict[str, dict[str, Any]]:
-    """What each host must offer: ports, memory in MiB, disk in GiB, images, servers to reach.
+def wanted(site: Site, host: Host) -> dict[str, Any]:
+    """What a host must offer: ports, memory in MiB, disk in GiB, servers to reach.
 
     What services need that may be left out is not asked for; `left_out` judges that.
     """
-    return {host.name: _wanted_of(site, host, pulls) for host in site.inventory.hosts}
-
-
-def _wanted_of(site: Site, host: Host, pulls: Sequence[Pull]) -> dict[str, Any]:
     services = site.services_on(host)
     sure = [
         service for service in services.values() if choices.choice(service, site.platform.services) != "auto"
@@ -50,11 +46,6 @@ def _wanted_of(site: Site, host: Host, pulls: Sequence[Pull]) -> dict[str, Any]:
         ],
         "memory_required_mib": (_MEMORY_MIB if services else 512) + memory,
         "disk_required_gib": _DISK_GIB + disk // 1024,
-        "images": [
-            {"name": pull.name, "reference": pull.reference, "source": pull.source}
-            for pull in pulls
-            if services.keys() & {*pull.services}
-        ],
         "endpoints": [
             {"name": server.name, "host": server.known_address(site) or server.host, "port": server.port}
             for server in external

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from dap import hosts as running
 from dap.configuration.inventory import Host, Inventory
 from dap.configuration.schema import Platform
 from dap.services.manifest import Manifest, Service
@@ -56,3 +59,30 @@ def tree_of(folder: Path, files: Mapping[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     return folder
+
+
+ANSIBLE = """\
+import runpy, sys
+class PlaybookCLI:
+    @classmethod
+    def cli_executor(cls, arguments):
+        sys.argv = arguments
+        runpy.run_path({program!r}, run_name="__main__")
+"""
+
+
+def loaded_ansible(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a package in Ansible's place, whose ``ansible-playbook`` is a script that is yet to be written.
+
+    Returns:
+        the script, which is run for each playbook with the arguments of ``ansible-playbook``.
+    """
+    program = folder / "ansible-playbook"
+    tree_of(
+        folder / "lib" / "ansible" / "cli",
+        {"__init__.py": "", "playbook.py": ANSIBLE.format(program=str(program))},
+    )
+    (folder / "lib" / "ansible" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(folder / "lib"))
+    monkeypatch.setattr(running, "_runner", None)
+    return program

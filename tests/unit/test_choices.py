@@ -175,10 +175,11 @@ def test_auto_service_that_runs_already_stays_on_a_host_that_has_become_full() -
 
 
 def test_host_must_have_what_sure_services_need_at_least() -> None:
-    sure = wanted(site_of(GIT), [PULL])["alpha"]
+    site = site_of(GIT)
+    sure = wanted(site, site.inventory.hosts[0])
     assert (sure["memory_required_mib"], sure["disk_required_gib"]) == (2048 + 4096, 15 + 8)
-    assert sure["images"] == [{"name": "git", "reference": PULL.reference, "source": PULL.source}]
-    auto = wanted(site_of(GIT, services={"git": {"enabled": "auto"}}), [PULL])["alpha"]
+    site = site_of(GIT, services={"git": {"enabled": "auto"}})
+    auto = wanted(site, site.inventory.hosts[0])
     assert (auto["memory_required_mib"], auto["disk_required_gib"]) == (2048, 15)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from dap import __version__, hosts
+from dap import __version__
 from dap.cli import main
 from dap.credentials import Credentials
 from dap.layout import compose_dir
@@ -21,7 +21,7 @@ from dap.secrets import SecretStore
 from dap.services.manifest import find_folders, load_services
 from dap.site import load_site
 from tests.unit.inventories import GOOD_PLATFORM, InventoryFolder
-from tests.unit.platforms import executable
+from tests.unit.platforms import executable, loaded_ansible
 
 LOGINS = f"{GOOD_PLATFORM}users: [{{name: ada}}]\nprojects: [{{name: demo}}]\n"
 STAY_UP = [
@@ -86,15 +86,14 @@ def preflight_says(
         "epoch": time.time(),
         "platform_id": None,
         "has_data": False,
-        "docker_ready": True,
+        "ready": ["docker", "trust", "names"],
     }
     result = {"facts": facts, "findings": findings}
     event = json.dumps({"event": "ok", "host": "localhost", "task": "Look", "dap": result})
     events = folder.root / "events"
     events.write_text(f"{event}\n")
-    script = f'#!/bin/sh\ncat {events} >> "$DAP_EVENTS"\n'
-    program = executable(folder.root / "bin" / "ansible-playbook", script)
-    monkeypatch.setattr(hosts, "_argv", lambda *_: [str(program)])
+    script = f"import os; open(os.environ['DAP_EVENTS'], 'a').write(open({str(events)!r}).read())"
+    loaded_ansible(folder.root, monkeypatch).write_text(script, encoding="utf-8")
 
 
 # --- exit codes ------------------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ def test_group_without_a_verb_shows_its_help_and_is_refused(verb: tuple[str, ...
 )
 def test_wrong_usage_is_refused(arguments: list[str], said: str) -> None:
     result = dap(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert said in result.stderr
 
 
@@ -143,7 +142,7 @@ def test_wrong_usage_is_refused(arguments: list[str], said: str) -> None:
 def test_wrong_configuration_is_refused_by_every_verb(folder: InventoryFolder, verb: list[str]) -> None:
     folder.write("domain: https://dap.example.com\nprots: {https: 8443}\n")
     result = dap(*verb)
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     file = "inventories/site/group_vars/all/platform.yml"
     assert result.stderr == (
         "error: 2 errors in the configuration; nothing was changed:\n"
@@ -249,7 +248,7 @@ def test_check_refuses_a_host_that_will_not_do(
 ) -> None:
     preflight_says(folder, monkeypatch, WARNING | {"severity": "error"})
     result = dap("check")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert "localhost: memory = 1500 MiB\n    is little\n    add memory" in result.stderr
 
 
@@ -258,7 +257,7 @@ def test_check_refuses_a_host_that_will_not_do(
 
 def test_credentials_before_the_first_deploy_are_refused(folder: InventoryFolder) -> None:
     result = dap("credentials")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr == (
         "error: inventory site has no secrets yet: it was never deployed from here\n"
         "  next: dap -e site deploy\n"
@@ -284,7 +283,7 @@ def test_credentials_of_what_is_not_deployed_yet_are_refused(folder: InventoryFo
     deployed(folder)
     folder.write(LOGINS)
     result = dap("credentials")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr == (
         "error: user.ada.password has no value yet: the configuration was changed since the last deploy\n"
         "  next: dap -e site deploy\n"
@@ -313,7 +312,7 @@ def test_unknown_service_is_refused_with_the_nearest_name(
     folder: InventoryFolder, service: str, hint: str
 ) -> None:
     result = dap("logs", service)
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr.startswith(
         f"error: {service!r} is not a running service of inventory site\n  next: {hint}"
     )
@@ -336,7 +335,7 @@ def test_what_can_be_rotated_is_listed_with_who_starts_anew(folder: InventoryFol
 
 def test_rotating_nothing_is_wrong_usage(folder: InventoryFolder) -> None:
     result = dap("rotate")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr.endswith(
         "Error: name secrets, or all; they are listed by: dap -e site rotate --list\n"
     )
@@ -346,7 +345,7 @@ def test_unknown_secret_is_refused_before_anything_is_touched(folder: InventoryF
     deployed(folder)
     before = (folder.root / "secrets" / "site" / "secrets.yml").read_bytes()
     result = dap("rotate", "user.admin.pasword")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr == (
         "error: 'user.admin.pasword' is not a secret that can be rotated\n"
         "  next: did you mean user.admin.password?\n"
@@ -380,7 +379,7 @@ def test_value_is_read_from_standard_input_and_not_shown(folder: InventoryFolder
 def test_value_that_cannot_be_one_is_refused(folder: InventoryFolder) -> None:
     deployed(folder)
     result = dap("secret", "set", "user.admin.password", answer="correct-horse\nbattery-staple\n")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr == (
         "error: the value for user.admin.password has a line end or another control character in it\n"
         "  next: give one line of text\n"
@@ -419,7 +418,7 @@ def test_secrets_that_cannot_be_decrypted_are_refused_by_every_verb(
     file = folder.root / "secrets" / "site" / "secrets.yml"
     file.write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
     result = dap(*verb, answer="correct-horse-battery")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr == (
         f"error: {file} is encrypted with ansible-vault and no password is given\n"
         "  next: set ANSIBLE_VAULT_PASSWORD_FILE to the file that holds the password, or to a program that "
@@ -449,13 +448,13 @@ def test_wrong_answer_says_that_nothing_was_changed(folder: InventoryFolder) -> 
 
 def test_unknown_image_is_refused(folder: InventoryFolder) -> None:
     result = dap("image", "build", "mlfow")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert result.stderr.startswith("error: 'mlfow' has no image to build\n  next: ")
 
 
 def test_authority_before_the_first_deploy_is_refused(folder: InventoryFolder) -> None:
     result = dap("ca", "export")
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert "does not exist: the CA is made by the first deploy\n  next: dap -e site deploy\n" in result.stderr
 
 

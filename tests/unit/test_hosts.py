@@ -1,11 +1,11 @@
-"""The events of a playbook run become what the program tells; a made-up ansible-playbook writes them."""
+"""The events of a playbook run become what the program tells; a made-up Ansible writes them."""
 
 from __future__ import annotations
 
 import json
+import re
 import stat
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ import pytest
 from dap import hosts
 from dap.errors import DapError
 from dap.layout import ansible_dir
-from tests.unit.platforms import executable, site_of
+from tests.unit.platforms import loaded_ansible, site_of
 
 PROGRAM = """\
-#!{python}
 import json, os, sys, time
-variables = sys.argv[1]
-print("arguments:", *sys.argv[2:])
+variables = sys.argv[sys.argv.index("--extra-vars") + 1].removeprefix("@")
+print("arguments:", *sys.argv)
 print("config:", os.environ["ANSIBLE_CONFIG"])
 content = open(variables).read()
 open("{folder}/seen.json", "w").write(json.dumps({{
@@ -43,7 +42,7 @@ class Ansible:
     """An ``ansible-playbook`` that reports what it is told to."""
 
     folder: Path
-    monkeypatch: pytest.MonkeyPatch
+    program: Path
 
     @property
     def log(self) -> Path:
@@ -53,17 +52,13 @@ class Ansible:
         self, *events: dict[str, Any], code: int = 0, output: str = "PLAY RECAP", last: str = ""
     ) -> None:
         text = PROGRAM.format(
-            python=sys.executable,
             folder=self.folder,
             events=json.dumps(events),
             output=output,
             code=code,
             last=last,
         )
-        program = executable(self.folder / "ansible-playbook", text)
-        self.monkeypatch.setattr(
-            hosts, "_argv", lambda playbook, inventory, variables: [str(program), str(variables)]
-        )
+        self.program.write_text(text, encoding="utf-8")
 
     def play(self, variables: dict[str, Any] | None = None, **options: Any) -> hosts.Run:
         self.log.parent.mkdir(exist_ok=True)
@@ -77,8 +72,9 @@ class Ansible:
 
 
 @pytest.fixture
-def ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ansible:
-    return Ansible(tmp_path, monkeypatch)
+def ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ansible]:
+    yield Ansible(tmp_path, loaded_ansible(tmp_path, monkeypatch))
+    hosts.unload()
 
 
 def event(kind: str, task: str = "Write files", host: str = "alpha", **more: Any) -> dict[str, Any]:
@@ -186,9 +182,10 @@ def test_variables_are_gone_after_a_failure_too(ansible: Ansible) -> None:
 
 def test_options_become_ansibles_own(ansible: Ansible) -> None:
     ansible.says()
-    ansible.play(check=True, diff=True, tags=["images", "stack"])
+    ansible.play(check=True, diff=True, tags=["images", "stack"], skip_tags=["after"])
     log = ansible.log.read_text()
-    assert "arguments: --check --diff --tags images,stack\n" in log
+    options = "--check --diff --tags images,stack --skip-tags after"
+    assert re.search(rf"^arguments: .*ansible-playbook .*/deploy.yml {options}$", log, re.MULTILINE)
     assert f"config: {ansible_dir()}/ansible.cfg\n" in log
 
 
@@ -229,13 +226,52 @@ def test_ansible_asks_nothing(ansible: Ansible) -> None:
     assert ansible.seen["stdin"] == ""
 
 
-def test_real_arguments_name_playbook_inventory_and_variables() -> None:
-    argv = hosts._argv("deploy", site_of().inventory, Path("/private/variables.json"))
-    assert Path(argv[0]).name == "ansible-playbook"
-    assert argv[1:] == [
+def test_arguments_name_playbook_inventory_and_variables() -> None:
+    assert hosts._arguments("deploy", site_of().inventory, Path("/private/variables.json")) == [
         "--inventory",
         "inventories/team/hosts.yml",
         "--extra-vars",
         "@/private/variables.json",
         str(ansible_dir() / "deploy.yml"),
     ]
+
+
+def test_ansible_is_loaded_once_for_all_playbooks(ansible: Ansible) -> None:
+    ansible.says(output="first", last="print('parent', os.getppid(), 'child', os.getpid())")
+    ansible.play()
+    ansible.play()
+    found = re.findall(r"parent (\d+) child (\d+)", ansible.log.read_text())
+    assert len({parent for parent, _ in found}) == 1
+    assert len({child for _, child in found}) == 2
+
+
+def test_ansible_that_dies_is_a_failure(ansible: Ansible) -> None:
+    ansible.says(last="sys.stdout.flush(); os.kill(os.getpid(), 9)")
+    with pytest.raises(DapError, match=r"Ansible stopped:\n    arguments"):
+        ansible.play()
+
+
+def test_lost_runner_is_a_failure_and_the_next_playbook_has_another(ansible: Ansible) -> None:
+    ansible.says(last="os.kill(os.getppid(), 9); time.sleep(60)")
+    with pytest.raises(DapError, match="Ansible stopped"):
+        ansible.play()
+    ansible.says()
+    assert ansible.play().failures == []
+
+
+def test_playbook_is_told_nothing_that_makes_python_slow(
+    ansible: Ansible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        monkeypatch.setenv(name, "1")
+    ansible.says(last="print('slow:', sorted(name for name in os.environ if name.startswith('PYTHON')))")
+    ansible.play()
+    assert "slow: ['PYTHONPATH']\n" in ansible.log.read_text()
+
+
+def test_playbook_finds_the_environment_of_now(ansible: Ansible, monkeypatch: pytest.MonkeyPatch) -> None:
+    ansible.says(last="print('proxy:', os.environ.get('https_proxy'))")
+    for proxy in ("http://first.test", "http://second.test"):
+        monkeypatch.setenv("https_proxy", proxy)
+        ansible.play()
+        assert f"proxy: {proxy}\n" in ansible.log.read_text()

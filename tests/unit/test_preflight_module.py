@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,8 +30,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     fake.answer("version *", "27.1.1\n")
     fake.answer("compose version *", "2.29.1\n")
     fake.answer("buildx version", "github.com/docker/buildx v0.16.1 45c3045\n")
-    fake.answer("image inspect *", error="No such image\n", status=1)
-    fake.answer("image inspect * here:1", "sha256:0\n")
+    fake.answer("image ls --digests *", "here:1\tsha256:0\t<none>\n")
     monkeypatch.setattr(dap_preflight, "init_system", lambda: "none")
     return fake
 
@@ -64,10 +64,11 @@ def test_images_are_there_to_be_had_or_missing(
     found = look(tmp_path, images=wanted)["facts"]["images"]
 
     assert found == {
-        "gitlab": {"present": True, "available": True, "reason": ""},
-        "app": {"present": False, "available": True, "reason": ""},
+        "gitlab": {"present": True, "known": True, "available": True, "reason": ""},
+        "app": {"present": False, "known": False, "available": True, "reason": ""},
         "other": {
             "present": False,
+            "known": False,
             "available": False,
             "reason": f"team/other has no tag 1 at {registry.address}",
         },
@@ -85,6 +86,7 @@ def test_without_an_engine_no_image_is_there(docker: FakeDocker, registry: Regis
 
     assert look(tmp_path, images=wanted)["facts"]["images"]["app"] == {
         "present": False,
+        "known": False,
         "available": True,
         "reason": "",
     }
@@ -130,14 +132,14 @@ def test_an_engine_with_another_proxy_is_not_ready(
 ) -> None:
     differing: list[Any] = []
     monkeypatch.setattr(dap_preflight, "differing_proxy_files", lambda *arguments: tuple(differing))
-    assert look(tmp_path)["facts"]["docker_ready"] is True
-    assert look(tmp_path, proxy=PROXY)["facts"]["docker_ready"] is False
+    assert look(tmp_path)["facts"]["ready"] == ["docker"]
+    assert look(tmp_path, proxy=PROXY)["facts"]["ready"] == []
 
     docker.answer("info --format {{.HTTPProxy}}*", f"{PROXY['http']}\t{PROXY['http']}\t\n")
-    assert look(tmp_path, proxy=PROXY)["facts"]["docker_ready"] is True
+    assert look(tmp_path, proxy=PROXY)["facts"]["ready"] == ["docker"]
 
     differing.append("/etc/docker/dapt-preflight-proxy.env")
-    assert look(tmp_path, proxy=PROXY)["facts"]["docker_ready"] is False
+    assert look(tmp_path, proxy=PROXY)["facts"]["ready"] == []
 
 
 def test_registries_are_asked_through_the_proxy_that_the_engine_will_use(docker: FakeDocker) -> None:
@@ -148,3 +150,53 @@ def test_registries_are_asked_through_the_proxy_that_the_engine_will_use(docker:
     assert dap_preflight.access_of(params, engine).proxy == probing.Proxy.of(PROXY)
     assert dap_preflight.access_of({**params, "proxy": {}}, engine).proxy == own
     assert dap_preflight.access_of(params, engine).ca_certificates == ("PEM",)
+
+
+# --- what the roles would find nothing to do about -------------------------------------------------------
+
+
+def test_images_are_as_they_were_recorded_or_not(docker: FakeDocker, tmp_path: Path) -> None:
+    digest = f"sha256:{'1' * 64}"
+    docker.answer("image ls --digests *", f"here:1\tsha256:0\t{digest}\ndap/own:1-ab\tsha256:2\t<none>\n")
+
+    def known(recorded: str) -> bool:
+        image = {"name": "app", "reference": "here:1", "source": "here:1", "digest": recorded}
+        return bool(look(tmp_path, images=[image])["facts"]["images"]["app"]["known"])
+
+    assert [known(digest), known(f"sha256:{'2' * 64}"), known("")] == [True, False, False]
+    tags = ["dap/own:1-ab", "dap/own:1-cd"]
+    assert look(tmp_path, tags=tags)["facts"]["missing_tags"] == ["dap/own:1-cd"]
+    assert look(tmp_path)["facts"]["building"] is False
+    (tmp_path / "root" / ".build").mkdir(parents=True)
+    assert look(tmp_path)["facts"]["building"] is True
+
+
+def test_host_that_knows_the_names_is_ready(
+    docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts_file = tmp_path / "hosts"
+    monkeypatch.setattr(dap_preflight, "PATH", hosts_file)
+    names = {"platform": "dap", "names": ["dap.test"], "address": "192.0.2.1", "extra": {"db": "192.0.2.2"}}
+    assert "names" not in look(tmp_path, names=names)["facts"]["ready"]
+    title = "dap: names of the data analysis platform"
+    block = f"# BEGIN {title}\n192.0.2.1 dap.test\n192.0.2.2 db\n# END {title}\n"
+    hosts_file.write_text(f"127.0.0.1 localhost\n{block}", encoding="utf-8")
+    assert "names" in look(tmp_path, names=names)["facts"]["ready"]
+    assert "names" not in look(tmp_path, names={**names, "extra": {}})["facts"]["ready"]
+
+
+def test_host_that_trusts_all_authorities_is_ready(
+    docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    answers = iter([False, True])
+
+    def lack_of(*given: Any) -> Any:
+        seen.append(given)
+        return SimpleNamespace(nothing=next(answers))
+
+    monkeypatch.setattr(dap_preflight, "lack_of", lack_of)
+    trust = {"name": "dap", "certificates": ["PEM"], "registries": ["registry.test:5000"]}
+    assert "trust" not in look(tmp_path, trust=trust)["facts"]["ready"]
+    assert "trust" in look(tmp_path, trust=trust)["facts"]["ready"]
+    assert seen == [("dap", ["PEM"], ["registry.test:5000"])] * 2

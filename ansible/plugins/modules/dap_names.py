@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_hosts_file import PATH, block_of, text_of_list, with_block
 from ansible.module_utils.dap_lock import host_lock
 
 DOCUMENTATION = r"""
@@ -35,23 +34,6 @@ changed: {type: bool, returned: always, description: Whether the block is anothe
 """
 
 
-def block_of(names: Sequence[str], address: str, extra: Mapping[str, str]) -> str:
-    """The lines between the markers; empty for no names."""
-    lines = [f"{address} {name}\n" for name in sorted(set(names))]
-    return "".join([*lines, *(f"{extra[name]} {name}\n" for name in sorted(extra))])
-
-
-def with_block(text: str, platform: str, block: str) -> str:
-    """The list with this block in place of the platform's old one, at the end where it had none."""
-    title = f"{platform}: names of the data analysis platform"
-    begin, end = f"# BEGIN {title}\n", f"# END {title}\n"
-    marked = f"{begin}{block}{end}" if block else ""
-    old = re.compile(rf"^{re.escape(begin)}.*?^{re.escape(end)}", re.DOTALL | re.MULTILINE)
-    if old.search(text):
-        return old.sub(lambda _: marked, text, count=1)
-    return (text if text.endswith("\n") or not text else f"{text}\n") + marked
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -60,14 +42,14 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "required": True},
             "address": {"type": "str", "default": ""},
             "extra": {"type": "dict", "default": {}},
-            "path": {"type": "path", "default": "/etc/hosts"},
+            "path": {"type": "path", "default": str(PATH)},
         },
         supports_check_mode=True,
     )
     given, path = module.params, Path(module.params["path"])
     block = block_of(given["names"], given["address"], given["extra"])
     with host_lock("names"):
-        before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+        before = text_of_list(path)
         after = with_block(before, given["platform"], block)
         if after != before and not module.check_mode:
             draft = Path(module.tmpdir) / "hosts"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_build import normal_tag
 from ansible.module_utils.dap_engine import (
     EngineState,
     HostState,
@@ -27,6 +28,7 @@ from ansible.module_utils.dap_host import (
     Wants,
     judge,
 )
+from ansible.module_utils.dap_hosts_file import PATH, block_of, text_of_list, with_block
 from ansible.module_utils.dap_probe import (
     differing_proxy_files,
     engine_state,
@@ -38,7 +40,9 @@ from ansible.module_utils.dap_probe import (
     text_of,
 )
 from ansible.module_utils.dap_proxy import Proxy
+from ansible.module_utils.dap_pull import LISTED, Listed, PulledImage, digest_of, parse_listed, rows_of
 from ansible.module_utils.dap_registry import Access, EngineSettings, in_words, reasons_against
+from ansible.module_utils.dap_trusted import lack_of
 
 DOCUMENTATION = r"""
 module: dap_preflight
@@ -86,6 +90,20 @@ options:
       name: {description: A service that runs it., type: str, required: true}
       reference: {description: What Compose names., type: str, required: true}
       source: {description: Where it is pulled from., type: str, required: true}
+      digest: {description: What it was at the first pull; empty if not known., type: str, default: ""}
+  tags:
+    description: Tags of images that are built.
+    type: list
+    elements: str
+    default: []
+  trust:
+    description: What the role C(trust) will be given, as C(name), C(certificates), C(registries).
+    type: dict
+    default: {}
+  names:
+    description: What the role C(names) will be given, as C(platform), C(names), C(address), C(extra).
+    type: dict
+    default: {}
   endpoints:
     description: Servers of the operator's that services of this host use.
     type: list
@@ -120,8 +138,10 @@ EXAMPLES = r"""
 RETURN = r"""
 dap:
   description: Holds C(findings) (severity, subject, value, reason, suggestion) and C(facts), what the host
-      is. In there C(images) says by name whether one is C(present) (on the host) and C(available) (there, or
-      to be pulled), and for what C(reason) it is not.
+      is. In there C(images) says by name whether one is C(present) (on the host), C(known) (as it was at the
+      first pull) and C(available) (there, or to be pulled), and for what C(reason) it is not.
+    - C(ready) lists those of the roles C(docker), C(trust) and C(names) that would find nothing to do,
+      C(missing_tags) the images to be built, C(building) whether a build was interrupted.
   type: dict
   returned: always
 """
@@ -193,25 +213,30 @@ def unreachable(host: str, port: int) -> str:
     return ""
 
 
+def listed_images(engine_runs: bool) -> list[Listed]:
+    """The images on the host."""
+    return list(
+        parse_listed(
+            output_of("docker", "image", "ls", "--digests", "--format", LISTED) if engine_runs else ""
+        )
+    )
+
+
 def images_on_offer(
-    images: Iterable[Mapping[str, str]], engine_runs: bool, access: Access
+    images: Iterable[Mapping[str, str]], listed: list[Listed], access: Access
 ) -> dict[str, dict[str, Any]]:
     """By name: whether an image is on the host, whether it is to be had, and if not, why."""
-    wanted = list(images)
-    if not wanted:
-        return {}
-
-    def is_here(reference: str) -> bool:
-        return engine_runs and bool(output_of("docker", "image", "inspect", "--format", "{{.Id}}", reference))
-
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        here = list(pool.map(lambda one: is_here(one["reference"]), wanted))
-    absent = [one["source"] for one, there in zip(wanted, here, strict=True) if not there]
-    reasons = reasons_against(absent, access)
+    wanted = [PulledImage.of(one) for one in images]
+    here = {image.name: bool(rows_of(image.reference, listed)) for image in wanted}
+    absent = [image.source for image in wanted if not here[image.name]]
+    reasons = reasons_against(absent, access) if absent else {}
     offers = {}
-    for one, there in zip(wanted, here, strict=True):
-        reason = "" if there else reasons[one["source"]]
-        offers[one["name"]] = {"present": there, "available": not reason, "reason": reason}
+    for image in wanted:
+        present = here[image.name]
+        reason = "" if present else reasons[image.source]
+        # Without a digest of the engine's there is none to be recorded either.
+        known = present and digest_of(image, listed) == image.digest
+        offers[image.name] = {"present": present, "known": known, "available": not reason, "reason": reason}
     return offers
 
 
@@ -239,6 +264,25 @@ def docker_ready(engine: EngineState, platform: str, proxy: Proxy) -> bool:
     return bool(engine.running) and not lacking(engine) and service_enabled(init) is not False and as_wanted
 
 
+def ready_roles(params: Mapping[str, Any], engine: EngineState) -> list[str]:
+    """The roles that would find nothing to do, of those that bring the host itself into state.
+
+    Raises:
+        ValueError: one of the authorities is no certificate.
+    """
+    ready = []
+    if docker_ready(engine, params["project"], Proxy.of(params["proxy"])):
+        ready.append("docker")
+    trust, names = params["trust"], params["names"]
+    if trust and lack_of(trust["name"], trust["certificates"], trust["registries"]).nothing:
+        ready.append("trust")
+    if names:
+        there, block = text_of_list(PATH), block_of(names["names"], names["address"], names["extra"])
+        if with_block(there, names["platform"], block) == there:
+            ready.append("names")
+    return ready
+
+
 def make_module() -> AnsibleModule:
     """The module with its parameters."""
     text = {"type": "str", "required": True}
@@ -246,7 +290,10 @@ def make_module() -> AnsibleModule:
     port = {"port": number, "address": {"type": "str", "default": "0.0.0.0"}, "service": text}  # noqa: S104 - looked for, not bound
     lists = {
         "ports": port,
-        "images": {name: text for name in ("name", "reference", "source")},
+        "images": {
+            **{name: text for name in ("name", "reference", "source")},
+            "digest": {"type": "str", "default": ""},
+        },
         "endpoints": {"name": text, "host": text, "port": number},
     }
     return AnsibleModule(
@@ -258,6 +305,9 @@ def make_module() -> AnsibleModule:
             "disk_required_gib": {"type": "float", "default": 0},
             "proxy": {"type": "dict", "default": {}},
             "ca_certificates": {"type": "list", "elements": "str", "default": []},
+            "tags": {"type": "list", "elements": "str", "default": []},
+            "trust": {"type": "dict", "default": {}},
+            "names": {"type": "dict", "default": {}},
             **{
                 name: {"type": "list", "elements": "dict", "default": [], "options": options}
                 for name, options in lists.items()
@@ -291,8 +341,9 @@ def main() -> None:
         *address_findings(wants.ports),
         *endpoint_findings(params["endpoints"]),
     ]
-    images = images_on_offer(params["images"], bool(engine.running), access_of(params, engine))
-    ready = docker_ready(engine, params["project"], Proxy.of(params["proxy"]))
+    listed = listed_images(bool(engine.running))
+    images = images_on_offer(params["images"], listed, access_of(params, engine))
+    present = {row.tag for row in listed}
     told = [f"{one.severity}: {one.subject}: {one.value}: {one.reason}; {one.suggestion}" for one in findings]
     module.exit_json(
         changed=False,
@@ -301,8 +352,10 @@ def main() -> None:
             "facts": {
                 **facts.as_dict(),
                 "deployed": deployed(params["root"]),
-                "docker_ready": ready,
+                "ready": ready_roles(params, engine),
                 "images": images,
+                "missing_tags": [tag for tag in params["tags"] if normal_tag(tag) not in present],
+                "building": Path(params["root"], ".build").exists(),
             },
             "findings": [asdict(finding) for finding in findings],
         },

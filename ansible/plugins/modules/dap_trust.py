@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dap_certificates import (
-    strays,
-    untrusted,
-    wanted_files,
-)
+from ansible.module_utils.dap_certificates import wanted_files
 from ansible.module_utils.dap_lock import host_lock
-from ansible.module_utils.dap_probe import search_path, text_of
+from ansible.module_utils.dap_probe import search_path
+from ansible.module_utils.dap_trusted import FOLDER, REGISTRIES, STORE, Plan, lack_of
 
 DOCUMENTATION = r"""
 module: dap_trust
@@ -80,35 +76,6 @@ changed_items:
 _TOOL = "update-ca-certificates"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done in a folder: files to write, by name, and names of files to remove."""
-
-    folder: Path
-    new: dict[str, str]
-    removed: list[str]
-
-
-def names_in(folder: Path) -> list[str]:
-    """File names in a folder; none when it does not exist. Dangling links count."""
-    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-
-
-def planned(folder: Path, wanted: dict[str, str], name: str) -> Plan:
-    """What a folder lacks of the ``wanted`` files, and what in it is no longer wanted."""
-    new = {file: pem for file, pem in wanted.items() if text_of(str(folder / file)) != pem}
-    stems = {file.rsplit(".", 1)[0] for file in wanted}
-    return Plan(folder, new, strays(name, stems, names_in(folder)))
-
-
-def registry_plans(folder: Path, registries: list[str], wanted: dict[str, str], name: str) -> list[Plan]:
-    """The same for the folders of container registries, also of those that this platform no longer has."""
-    others = [entry for entry in names_in(folder) if entry not in registries and (folder / entry).is_dir()]
-    plans = [planned(folder / registry, wanted, name) for registry in registries]
-    plans += [planned(folder / other, {}, name) for other in sorted(others)]
-    return [plan for plan in plans if plan.new or plan.removed]
-
-
 def put(module: AnsibleModule, plan: Plan) -> None:
     """Write the new files, each in one step, then remove the others."""
     plan.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -153,9 +120,9 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "certificates": {"type": "list", "elements": "str", "required": True},
             "registries": {"type": "list", "elements": "str", "default": []},
-            "registry_folder": {"type": "path", "default": "/etc/docker/certs.d"},
-            "folder": {"type": "path", "default": "/usr/local/share/ca-certificates"},
-            "store": {"type": "path", "default": "/etc/ssl/certs"},
+            "registry_folder": {"type": "path", "default": str(REGISTRIES)},
+            "folder": {"type": "path", "default": str(FOLDER)},
+            "store": {"type": "path", "default": str(STORE)},
         },
         supports_check_mode=True,
     )
@@ -165,28 +132,30 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=f"one of the certificate authorities cannot be used: {error}")
     with host_lock("trust"):
-        plan = planned(folder, wanted, name)
-        new, removed = plan.new, plan.removed
         registry_folder = Path(module.params["registry_folder"])
-        registries = registry_plans(registry_folder, module.params["registries"], wanted, name)
-        # What an interrupted run left undone shows in the store: a link to a removed one, or a missing one.
-        bundle = store / "ca-certificates.crt"
-        left_over = planned(store, wanted, name).removed
-        undone = left_over or untrusted(text_of(str(bundle)), wanted)
+        lack = lack_of(
+            name,
+            module.params["certificates"],
+            module.params["registries"],
+            folder=folder,
+            store=store,
+            registry_folder=registry_folder,
+        )
+        new, removed = lack.authorities.new, lack.authorities.removed
         tool = shutil.which(_TOOL, path=search_path())
         done = [f"trusts {folder / file}" for file in sorted(new)]
         done += [f"no longer trusts {folder / file}" for file in removed]
-        if tool and undone and not done:
-            done = [f"rebuilds {bundle}"]
+        if tool and (lack.left_over or lack.untrusted) and not done:
+            done = [f"rebuilds {store / 'ca-certificates.crt'}"]
         if not module.check_mode:
             if new or removed:
-                put(module, plan)
+                put(module, lack.authorities)
             if tool and done:
-                rebuild(module, tool, bool(removed or left_over))
-            put_for_registries(module, registries, registry_folder)
+                rebuild(module, tool, bool(removed or lack.left_over))
+            put_for_registries(module, lack.registries, registry_folder)
         done += [
             f"Docker {'trusts' if entry.new else 'no longer trusts'} the authorities for {entry.folder.name}"
-            for entry in registries
+            for entry in lack.registries
         ]
     module.exit_json(
         changed=bool(done),

@@ -107,6 +107,30 @@ def pulls(references: Mapping[str, str], builds: Sequence[Build], mirror: str | 
     ]
 
 
+@dataclass(frozen=True)
+class Images:
+    """The images of a platform.
+
+    Attributes:
+        references: of every service.
+        builds: those that are built, in the order of building.
+        pulls: those that come from registries.
+    """
+
+    references: Mapping[str, str]
+    builds: list[Build]
+    pulls: list[Pull]
+
+    def of(self, services: Mapping[str, Service]) -> Images:
+        """What is needed for ``services``: their images, and what those are built upon."""
+        needed = {service.manifest.image.same_as or name for name, service in services.items()}
+        return Images(
+            {name: self.references[name] for name in services},
+            [build for build in self.builds if needed and build.name in {*needed, BASE}],
+            [pull for pull in self.pulls if services.keys() & {*pull.services}],
+        )
+
+
 def source_of(reference: str, mirror: str | None) -> str:
     """Where to pull an image from: a first part with a dot or a port is the name of a registry."""
     first, slash, _ = reference.partition("/")

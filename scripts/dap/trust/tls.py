@@ -57,7 +57,7 @@ def ensure(site: Site, folder: Path, store: SecretStore) -> Tls:
         ConfigurationError: what is wrong with the operator's files.
     """
     services = _services(site)
-    extra = tuple(site.inventory.resolve(path).read_bytes() for path in site.platform.trust.extra_cas)
+    extra = tuple(path.read_bytes() for path in _extra_files(site))
     if site.platform.tls.mode == "files":
         leaf, public = _operators(site, services, folder)
         return Tls(dict.fromkeys(services, leaf), b"", extra, public, leaf.warnings)
@@ -75,6 +75,21 @@ def ensure(site: Site, folder: Path, store: SecretStore) -> Tls:
     }
     warnings = [*authority.warnings, *(warning for leaf in leaves.values() for warning in leaf.warnings)]
     return Tls(leaves, authority.certificate_pem, extra, public=False, warnings=tuple(warnings))
+
+
+def known_authorities(site: Site, folder: Path) -> list[bytes]:
+    """The CAs that hosts have to trust as far as they exist already: a first deploy makes the platform's own.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    own = trusted_file(site, folder) if site.platform.tls.mode == "private-ca" else None
+    files = [own] if own and own.is_file() else []
+    return [path.read_bytes() for path in [*files, *_extra_files(site)]]
+
+
+def _extra_files(site: Site) -> list[Path]:
+    return [site.inventory.resolve(path) for path in site.platform.trust.extra_cas]
 
 
 def _operators(site: Site, services: dict[str, Service], folder: Path) -> tuple[Leaf, bool]:
@@ -119,8 +134,7 @@ def trusted_file(site: Site, folder: Path) -> Path:
 
 def public_and_extra_cas(site: Site) -> bytes:
     """The CAs that this machine trusts, and the site's own further ones, PEM."""
-    extra = [site.inventory.resolve(path) for path in site.platform.trust.extra_cas]
-    return b"\n".join(path.read_bytes() for path in [_SYSTEM_CAS, *extra] if path.is_file())
+    return b"\n".join(path.read_bytes() for path in [_SYSTEM_CAS, *_extra_files(site)] if path.is_file())
 
 
 def days_left(site: Site) -> dict[str, int]:

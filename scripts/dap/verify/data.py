@@ -6,16 +6,16 @@ import io
 import os
 import socket
 from collections.abc import Iterator
-
-import psycopg
-import urllib3
-from minio import Minio
-from minio.error import S3Error
+from typing import TYPE_CHECKING
 
 from dap.credentials import DatabaseLogin
 from dap.servers import server_of
 from dap.services.manifest import Service
 from dap.verify import Place, check, expect
+
+if TYPE_CHECKING:
+    import psycopg
+    from minio import Minio
 
 _PART = 5 * 1024 * 1024
 
@@ -23,6 +23,8 @@ _PART = 5 * 1024 * 1024
 @check
 def project_databases(place: Place, service: Service) -> Iterator[str]:
     """Each project reaches its database over verified TLS, with its own role, and no other database."""
+    import psycopg
+
     port = place.site.published_port(service, service.manifest.ports[0])
     host = place.site.own_host(service)
     projects = place.site.projects
@@ -51,6 +53,8 @@ def project_databases(place: Place, service: Service) -> Iterator[str]:
 def _connect(
     place: Place, host: str, port: int, login: DatabaseLogin, database: str
 ) -> psycopg.Connection[tuple[object, ...]]:
+    import psycopg
+
     return psycopg.connect(
         host=host,
         port=port,
@@ -65,6 +69,8 @@ def _connect(
 
 
 def _refuses_plain(place: Place, host: str, port: int) -> None:
+    import psycopg
+
     try:
         psycopg.connect(
             host=host, port=port, dbname="postgres", user="postgres", connect_timeout=10, sslmode="disable"
@@ -143,6 +149,9 @@ def object_store(place: Place, service: Service) -> Iterator[str]:
 
 
 def _client(place: Place, url: str, access_key: str | None, secret_key: str | None) -> Minio:
+    import urllib3
+    from minio import Minio
+
     pool = urllib3.PoolManager(
         cert_reqs="CERT_REQUIRED", ca_certs=str(place.ca_file), retries=False, timeout=60
     )
@@ -156,6 +165,8 @@ def _client(place: Place, url: str, access_key: str | None, secret_key: str | No
 
 
 def _refused(client: Minio, bucket: str, codes: tuple[str, ...], who: str) -> None:
+    from minio.error import S3Error
+
     try:
         list(client.list_objects(bucket_name=bucket))
     except S3Error as error:

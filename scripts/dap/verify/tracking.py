@@ -6,12 +6,13 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from dap.services.manifest import Service
 from dap.verify import Place, check, expect
+
+if TYPE_CHECKING:
+    import httpx
 
 _EXPERIMENT = "dap-verify"
 _ARTIFACT_BYTES = 20 * 1024 * 1024
