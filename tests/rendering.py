@@ -8,10 +8,11 @@ from pathlib import Path
 
 from dap.credentials import Credentials
 from dap.facts import HostFacts
-from dap.render import HostTree, Renderer
+from dap.render import Renderer
 from dap.secrets import SecretStore
 from dap.services import images
 from dap.site import Site, load_site
+from dap.tree import HostTree
 from dap.trust import tls
 
 

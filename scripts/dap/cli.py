@@ -22,7 +22,8 @@ from dap.errors import EXIT_CHANGES, DapError, RefusedError
 from dap.layout import secrets_dir, shown
 
 if TYPE_CHECKING:
-    from dap.deploy import Deployment, Outcome
+    from dap.deploy import Deployment
+    from dap.outcome import Outcome
     from dap.verify import Place, Result
 
 

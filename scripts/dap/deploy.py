@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dap import hosts, playbook_variables, rotation
-from dap.configuration.inventory import Host, Inventory
+from dap.configuration.inventory import Inventory
 from dap.credentials import Credentials
 from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
 from dap.facts import HostFacts
-from dap.files import make_private_folder, temporary_folder, unwritable, write_temporary
-from dap.host_roles import ROLES, Given, with_work
-from dap.layout import logs_dir, secrets_dir
-from dap.plan import Plan
-from dap.plan.reading import foresee_new_servers, planned_files, read
+from dap.files import make_private_folder, temporary_folder, write_temporary
+from dap.host_roles import Given, with_work
+from dap.layout import secrets_dir
+from dap.outcome import Outcome, open_log
+from dap.plan.reading import foresee_new_servers, read
 from dap.playbook_variables import address_of
 from dap.preflight import facts_of, find_oversized, judge, left_out, wanted
+from dap.prepared import Prepared
 from dap.progress import Progress
-from dap.provisioning import desired_state, works_after
-from dap.render import HostTree, Renderer
+from dap.provisioning import desired_state
+from dap.render import Renderer
 from dap.secrets import SecretStore, ownership_conflict, store_lock
 from dap.selection import TAGS, Selection, select
 from dap.services import choices, digests, images
@@ -35,31 +34,7 @@ from dap.site import Site
 from dap.trust import tls
 from dap.verify import refuse_unknown_checks
 
-_KEEP_LOGS = 30
 _EVERYTHING = Selection()
-# Tags of tasks that most deploys have no use for, and the variable of a host that is empty then.
-_RARELY = {"after": "jobs_after", "commands": "commands"}
-
-
-@dataclass
-class Outcome:
-    """What a deploy did.
-
-    Attributes:
-        changes: (host, what) of everything that changed.
-        warnings: what the operator should know although it did not stop the deploy.
-        rotated: keys of the secrets whose new values are in use everywhere now.
-        plan: what changed, or in check mode would, by kind.
-        only: the services that it was for; all if empty.
-        log: the full log.
-    """
-
-    changes: list[tuple[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    rotated: list[str] = field(default_factory=list)
-    plan: Plan = field(default_factory=Plan)
-    only: tuple[str, ...] = ()
-    log: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -72,48 +47,6 @@ class _Looked:
 
     facts: Mapping[str, HostFacts]
     given: Mapping[str, Given]
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What was made here and goes to the hosts next.
-
-    Attributes:
-        trees: files of each host, by its name.
-        work: the roles that have anything to do on a host, of those that bring the host itself into state.
-        trusted: CAs that hosts and containers have to trust, PEM.
-        jobs_state: what the provisioning jobs take in place of their file, during a rotation or before it is
-            written. Holds secrets.
-        selection: the services that the deploy is for.
-    """
-
-    images: images.Images
-    trees: Mapping[str, HostTree]
-    work: Mapping[str, list[str]]
-    trusted: list[bytes]
-    jobs_state: str = field(default="", repr=False)
-    certificates: tls.Tls = field(kw_only=True)
-    selection: Selection = field(kw_only=True)
-
-    @property
-    def roles(self) -> set[str]:
-        """The roles that have anything to do on any host."""
-        return {role for roles in self.work.values() for role in roles}
-
-
-def open_log(inventory: str, verb: str) -> Path:
-    """A new log file; the oldest ones of the inventory are removed."""
-    folder = logs_dir(inventory)
-    make_private_folder(folder.parent)
-    make_private_folder(folder)
-    for old in sorted(folder.glob("*.log"))[:-_KEEP_LOGS]:
-        old.unlink(missing_ok=True)
-    log = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{verb}.log"
-    try:
-        log.touch(mode=0o600)
-    except OSError as error:
-        raise unwritable(log, folder, error) from error
-    return log
 
 
 class Deployment:
@@ -302,7 +235,7 @@ class Deployment:
         selection: Selection,
         *,
         check: bool,
-    ) -> _Prepared:
+    ) -> Prepared:
         """Fill secrets, issue certificates, render. The store is saved before anything uses its values."""
         facts = looked.facts
         credentials = Credentials(self.site, store)
@@ -331,14 +264,14 @@ class Deployment:
                 for name, tree in trees.items()
             }
         now = self._given(every, certificates.trusted, selection)
-        return _Prepared(
+        return Prepared(
+            self.site,
             every,
             trees,
             {host: with_work(looked.given[host], now[host], found) for host, found in facts.items()},
-            certificates.trusted,
+            certificates,
+            selection,
             state,
-            certificates=certificates,
-            selection=selection,
         )
 
     @contextmanager
@@ -367,32 +300,18 @@ class Deployment:
             yield staging
 
     def _apply(
-        self, store: SecretStore, prepared: _Prepared, staging: Path, *, check: bool, diff: bool
+        self, store: SecretStore, prepared: Prepared, staging: Path, *, check: bool, diff: bool
     ) -> None:
         if not check:
             # First the store, then the hosts: a password that is in use somewhere is never lost.
             store.save()
             auto = [name for name in self.site.left_out if self._may_be_left_out(name)]
             choices.remember(self.inventory.name, {name: self.site.left_out[name][1] for name in auto})
-        variables = playbook_variables.of_platform(self.site) | {
-            "platform_id": store.platform_id,
-            "ca_certificates": [certificate.decode() for certificate in prepared.trusted],
-            "registries": self.site.registries,
-            "staging": str(staging),
-            "hosts": {host.name: self._host_variables(host, prepared) for host in self.inventory.hosts},
-        }
+        variables = prepared.variables(store.platform_id, staging, check=check)
         tags = TAGS if prepared.selection else ()
-        if check:
-            for host, tree in prepared.trees.items():
-                variables["hosts"][host]["planned_files"] = planned_files(tree)
         with self.progress.step("Hosts, images and services"):
-            skipped = [role for role in ROLES if role not in prepared.roles]
-            skipped += [
-                tag
-                for tag, key in _RARELY.items()
-                if not any(own[key] for own in variables["hosts"].values())
-            ]
-            run = self._play(variables, check=check, diff=diff, tags=tags, skip_tags=skipped)
+            idle = prepared.idle_tags(variables)
+            run = self._play(variables, check=check, diff=diff, tags=tags, skip_tags=idle)
         self.outcome.plan = read(run, self.site, prepared.certificates)
         self.outcome.changes = [(change.host, change.what) for change in self.outcome.plan.changes]
         if check:
@@ -432,25 +351,3 @@ class Deployment:
             on_wait=on_wait,
             **options,
         )
-
-    def _host_variables(self, host: Host, prepared: _Prepared) -> dict[str, Any]:
-        tree = prepared.trees[host.name]
-        own = prepared.images.of(prepared.selection.of(self.site.services_on(host)))
-        return {
-            "work": prepared.work[host.name],
-            "names": self.site.names,
-            "address": address_of(host, self.inventory),
-            "files": [file.as_variables() for file in tree.files],
-            "secret_files": [file.as_variables() for file in tree.secret_files],
-            "directories": [directory.as_variables() for directory in tree.directories],
-            "reload": tree.reload,
-            "commands": tree.commands,
-            "services": [name for name in tree.services if name not in tree.jobs],
-            "first": tree.first,
-            "jobs": tree.jobs,
-            "only": tree.only,
-            "job_input": base64.b64encode(prepared.jobs_state.encode()).decode(),
-            "jobs_after": [*tree.jobs, "after"] if tree.jobs and works_after(self.site) else [],
-            "pulled_images": playbook_variables.of_pulls(self.site, own.pulls),
-            **playbook_variables.of_builds(self.site, own.builds),
-        }

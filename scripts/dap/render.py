@@ -1,6 +1,6 @@
 """Renders what a host gets: Compose files, configuration, secret files, certificates, data directories.
 
-The result is data (`HostTree`); nothing is written here. The rules that every container keeps are in
+The result is data (`dap.tree`); nothing is written here. The rules that every container keeps are in
 `dap.services.container`.
 """
 
@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,72 +29,9 @@ from dap.services import container
 from dap.services.customization import OVERRIDE, SNIPPET
 from dap.services.manifest import Service
 from dap.site import Site
+from dap.tree import Directory, File, HostTree
 from dap.trust.pem import split_certificates
 from dap.trust.tls import Tls
-
-
-@dataclass(frozen=True)
-class File:
-    """A file below the platform's root.
-
-    Attributes:
-        path: relative to the root.
-        content: the bytes.
-        mode: octal, ``0444`` for configuration, ``0400`` for secrets.
-        owner: uid and gid, 0 for what every container may read.
-    """
-
-    path: str
-    content: bytes
-    mode: str = "0444"
-    owner: int = 0
-
-    def as_variables(self) -> dict[str, Any]:
-        """As the role `stack` takes it; base64 keeps Ansible from templating the content."""
-        content = base64.b64encode(self.content).decode()
-        return {
-            "path": self.path,
-            "mode": self.mode,
-            "uid": self.owner,
-            "gid": self.owner,
-            "content": content,
-        }
-
-
-@dataclass(frozen=True)
-class Directory:
-    """A data directory: created, owner and mode kept right, never removed."""
-
-    path: str
-    mode: str
-    owner: int
-
-    def as_variables(self) -> dict[str, Any]:
-        """As the role `stack` takes it."""
-        return {"path": self.path, "mode": self.mode, "uid": self.owner, "gid": self.owner}
-
-
-@dataclass
-class HostTree:
-    """All that one host gets.
-
-    Attributes:
-        reload: services that read renewed certificates or other files at a signal.
-        commands: what sets rotated secrets in running services. Holds secrets.
-        first: services that the provisioning jobs work on, so they start before the others.
-        jobs: the service that runs the jobs, if it is on this host.
-        only: files and folders that are brought into state; all if empty.
-    """
-
-    files: list[File] = field(default_factory=list)
-    secret_files: list[File] = field(default_factory=list)
-    directories: list[Directory] = field(default_factory=list)
-    reload: list[dict[str, Any]] = field(default_factory=list)
-    commands: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    services: list[str] = field(default_factory=list)
-    first: list[str] = field(default_factory=list)
-    jobs: list[str] = field(default_factory=list)
-    only: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

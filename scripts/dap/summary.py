@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dap.credentials import Login
-from dap.deploy import Outcome
+from dap.outcome import Outcome
 from dap.plan.text import left_alone
 from dap.site import Site
 from dap.status import Status

@@ -14,9 +14,9 @@ from dap.credentials import Credentials
 from dap.errors import RefusedError
 from dap.facts import HostFacts
 from dap.provisioning import desired_state
-from dap.render import Directory, File, HostTree
 from dap.secrets import SecretStore
 from dap.selection import Selection, select
+from dap.tree import Directory, File, HostTree
 from tests.unit.platforms import service_of, site_of
 
 DB = service_of("db", provides="postgres", projects=True, secrets={"admin_password": 20})

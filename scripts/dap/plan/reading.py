@@ -13,9 +13,9 @@ import yaml
 from dap.hosts import Event, Run
 from dap.plan import Change, ContainerChange, Issued, Plan
 from dap.plan.new_servers import changes_in_a_new_server
-from dap.render import HostTree
 from dap.selection import PROJECT_FILE
 from dap.site import Site
+from dap.tree import HostTree
 from dap.trust.tls import Tls
 
 
