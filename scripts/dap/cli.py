@@ -20,6 +20,8 @@ import click
 from dap import __version__
 from dap.errors import EXIT_CHANGES, DapError, RefusedError
 from dap.layout import secrets_dir, shown
+from dap.verbs.ca import ca
+from dap.verbs.secret import secret
 
 if TYPE_CHECKING:
     from dap.deploy import Deployment
@@ -282,32 +284,7 @@ def rotate(inventory: str, secrets: Sequence[str], only_list: bool, prove: bool,
     _prove(deployment, deployment.run(rotate=chosen), prove=prove, as_json=as_json)
 
 
-@main.group()
-def secret() -> None:
-    """The platform's secrets."""
-
-
-@secret.command("set")
-@click.argument("key")
-@click.pass_obj
-def secret_set(inventory: str, key: str) -> None:
-    """Store a value for KEY, read from standard input.
-
-    It is for passwords of servers of your own, and for choosing a value instead of a generated one.
-    """
-    from dap import rotation
-    from dap.site import load_site
-
-    rotation.set_value(load_site(inventory), key, _read_value(key))
-    click.echo(as_typed(f"Stored {key}. Next: dap -e {inventory} deploy"))
-
-
-def _read_value(key: str) -> str:
-    """A value from standard input, typed without an echo where it is a terminal; without its line end."""
-    if sys.stdin.isatty():
-        value: str = click.prompt(key, hide_input=True, confirmation_prompt=True, err=True)
-        return value
-    return re.sub(r"\r?\n\Z", "", sys.stdin.read())
+main.add_command(secret)
 
 
 @main.group()
@@ -324,34 +301,7 @@ def image_build(inventory: str, services: Sequence[str]) -> None:
     click.echo("\n".join(what for _, what in outcome.changes) or "All images are there.")
 
 
-@main.group()
-def ca() -> None:
-    """The platform's certificate authority."""
-
-
-@ca.command("export")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write; else standard output.",
-)
-@click.pass_obj
-def ca_export(inventory: str, output: Path | None) -> None:
-    """Print the CA's certificate, for browsers and clients."""
-    from dap.site import load_site
-    from dap.status import ca_certificate
-
-    certificate = ca_certificate(load_site(inventory))
-    if output is None:
-        click.echo(certificate.pem, nl=False)
-    else:
-        try:
-            output.write_text(certificate.pem, encoding="utf-8")
-        except OSError as error:
-            raise DapError(f"cannot write {output}: {error.strerror}", "name another file with -o") from error
-        click.echo(f"Wrote {output}.")
-    click.echo(f"SHA-256 fingerprint: {certificate.fingerprint}", err=True)
+main.add_command(ca)
 
 
 @main.command()
