@@ -210,6 +210,9 @@ class DeployedPlatform:
                 )
         if (self.secrets / "logs").is_dir():
             shutil.copytree(self.secrets / "logs", kept, dirs_exist_ok=True)
+        # Nothing is lost by an end without a warning here, and all of them take their time otherwise.
+        if containers := self.containers():
+            docker("rm", "--force", *(box["Id"] for box in containers.values()))
         done = self.dap("destroy", "--data", "--yes")
         assert done.returncode == 0, done.stderr
         assert not self.containers()

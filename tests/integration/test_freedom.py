@@ -128,7 +128,8 @@ def refusal(platform: DeployedPlatform) -> str:
 
 
 def test_platform_lives_on_servers_of_the_operator(other: DeployedPlatform, servers: OwnServers) -> None:
-    names = {"pg.example.test": servers.address, "s3.example.test": servers.address}
+    ldap = f"ldap.{other.name}.test"
+    names = {"pg.example.test": servers.address, ldap: "192.0.2.7"}
     postgres = {
         "url": f"postgresql://pg.example.test:{servers.port('pg')}?sslmode=disable",
         "user": "dap_admin",
@@ -159,6 +160,8 @@ def test_platform_lives_on_servers_of_the_operator(other: DeployedPlatform, serv
 
     # Verification logs a run with an artifact: database and bucket are the operator's.
     other.must("deploy")
+    assert "192.0.2.7" in docker("exec", f"{other.name}-portal", "getent", "hosts", ldap)
+    assert f"192.0.2.7 {ldap}" in Path("/etc/hosts").read_text()
     assert set(other.containers()) == {"mlflow", "nginx-proxy", "portal"}
     client = boto3.client(
         "s3",
@@ -174,6 +177,8 @@ def test_platform_lives_on_servers_of_the_operator(other: DeployedPlatform, serv
     ) as connection:
         assert connection.execute("SELECT current_user").fetchone() == ("demo",)
     assert other.deploy() == 0
+    other.must("destroy")
+    assert ldap not in Path("/etc/hosts").read_text()
 
 
 def test_service_is_shaped_without_a_change_to_the_product(platform: DeployedPlatform) -> None:
@@ -181,7 +186,7 @@ def test_service_is_shaped_without_a_change_to_the_product(platform: DeployedPla
     before = settings_of(platform)
     portal = {"memory": "96m", "pids": 32, "environment": {"GREETING": "hello"}}
     try:
-        write_settings(platform, services={"portal": portal}, extra_hosts={"ldap.example.test": "192.0.2.7"})
+        write_settings(platform, services={"portal": portal})
         folder.mkdir(parents=True)
         override = {"services": {"portal": {"labels": {"owner": "{{ platform.name }}"}}}}
         (folder / "compose.override.yaml.j2").write_text(yaml.safe_dump(override))
@@ -194,16 +199,12 @@ def test_service_is_shaped_without_a_change_to_the_product(platform: DeployedPla
         assert box["HostConfig"]["PidsLimit"] == 32
         assert "GREETING=hello" in box["Config"]["Env"]
         assert box["Config"]["Labels"]["owner"] == platform.name
-        name = f"{platform.name}-portal"
-        assert "192.0.2.7" in docker("exec", name, "getent", "hosts", "ldap.example.test")
-        assert "192.0.2.7 ldap.example.test" in Path("/etc/hosts").read_text()
         with httpx.Client(verify=platform.trust) as client:
             assert client.get(f"{platform.url()}/team.txt").text == f"of {platform.name}"
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
         platform.settings_file.write_text(yaml.safe_dump(before))
         platform.deploy()
-    assert "ldap.example.test" not in Path("/etc/hosts").read_text()
 
 
 def test_image_that_cannot_be_had_refuses_or_is_left_out(platform: DeployedPlatform) -> None:

@@ -144,6 +144,8 @@ def test_mappings_merge_lists_join_and_values_replace() -> None:
     assert found["tmpfs"] == ["/tmp:mode=1777", "/run/app"]  # noqa: S108  the container's own
     assert found["healthcheck"]["test"] == ["CMD", "true"]
     assert (found["healthcheck"]["interval"], found["healthcheck"]["retries"]) == ("5s", 60)
+    probed = completed({"healthcheck": {"test": ["CMD", "healthcheck", "http://127.0.0.1:80/"]}})
+    assert (probed["healthcheck"]["interval"], probed["healthcheck"]["timeout"]) == ("1s", "60s")
     assert found["stop_grace_period"] == "60s"
 
 
