@@ -34,7 +34,7 @@ destroy: run-env ## Remove containers and rendered files; data and secrets stay
 .PHONY: test
 test: check ## All of it: the checks, then real deployments on this machine
 	$(BIN)/pytest -m alone tests/integration
-	$(BIN)/pytest -m "not alone" --numprocesses 3 --dist loadscope tests/integration
+	$(BIN)/pytest -m "not alone" --numprocesses 3 --dist loadscope --no-loadscope-reorder tests/integration
 
 .PHONY: check
 check: dev-env ## Linters, types, schemas, rendered files, unit tests (under a minute)

@@ -22,12 +22,29 @@ GROUPS = {
 }
 
 
+# What takes longest comes first, or one worker would still be at it when the others have nothing left.
+ORDER = ("changing", "test_plan", "using", "test_faults", "test_gitlab", "test_portainer")
+
+
+def group_of(nodeid: str) -> str:
+    """The tests that share a platform with a test."""
+    module = Path(nodeid.partition("::")[0]).stem
+    return next((name for name, modules in GROUPS.items() if module in modules), module)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        group = group_of(item.nodeid)
+        return ORDER.index(group) if group in ORDER else len(ORDER)
+
+    items.sort(key=place)
+
+
 class PlatformScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Hands the tests of one platform to one worker; those of different ones run side by side."""
 
     def _split_scope(self, nodeid: str) -> str:
-        module = Path(nodeid.partition("::")[0]).stem
-        return next((name for name, modules in GROUPS.items() if module in modules), module)
+        return group_of(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PlatformScheduling:

@@ -59,6 +59,7 @@ class DeployedPlatform:
     folder: Path
     name: str = field(default_factory=lambda: f"dapt{secrets.token_hex(3)}")
     ports: dict[str, int] = field(default_factory=dict)
+    known_logins: tuple[bytes, dict[str, tuple[str, str]]] = field(default=(b"", {}), repr=False)
 
     @property
     def domain(self) -> str:
@@ -154,11 +155,12 @@ class DeployedPlatform:
         return int(found.group(1))
 
     def login(self, what: str) -> tuple[str, str]:
-        """User and secret of a line of ``dap credentials``."""
-        for entry in json.loads(self.must("credentials", "--json")):
-            if entry["what"] == what:
-                return entry["user"], entry["secret"]
-        raise AssertionError(f"no credentials for {what!r}")
+        """User and secret of a line of ``dap credentials``, which is asked again when its sources have changed."""
+        now = (self.secrets / "secrets.yml").read_bytes() + self.settings_file.read_bytes()
+        if self.known_logins[0] != now:
+            entries = json.loads(self.must("credentials", "--json"))
+            self.known_logins = now, {entry["what"]: (entry["user"], entry["secret"]) for entry in entries}
+        return self.known_logins[1][what]
 
     def postgres(self, database: str, user: str, password: str, ca_file: Path | None = None) -> Connection:
         """A connection to a database of ``postgres-data`` as users make it: over TLS, the server verified."""

@@ -102,10 +102,6 @@ def with_other_time_zone(platform: DeployedPlatform) -> None:
     change_settings(platform, time_zone="Europe/Berlin")
 
 
-def as_it_is(platform: DeployedPlatform) -> None:
-    """A deploy has nothing to do."""
-
-
 def compose_is_at_work(seen: Seen) -> bool:
     return "DONE localhost" not in seen.log.partition("PLAY Bring up the platform")[2]
 
@@ -162,11 +158,6 @@ POINTS = {
             for event in seen.containers
         ),
         compose_is_at_work,
-    ),
-    "before it is verified": Point(
-        as_it_is,
-        lambda seen: not compose_is_at_work(seen),
-        lambda seen: "Verify" not in (seen.platform.folder / "killed.txt").read_text(encoding="utf-8"),
     ),
 }
 

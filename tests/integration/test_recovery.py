@@ -105,20 +105,3 @@ def test_service_that_never_gets_healthy_fails_the_deploy_in_time_and_alone(
     assert restarted(platform, before) - {"nginx-proxy", "portal"} == {"ailing"}
     others = {name: box["State"]["Health"]["Status"] for name, box in platform.containers().items()}
     assert {name for name, health in others.items() if health != "healthy"} == {"ailing"}
-
-
-def test_changed_setting_restarts_only_what_it_concerns(platform: DeployedPlatform) -> None:
-    before = platform.starts()
-    written = change_settings(platform, users=[{"name": "grace"}])
-    try:
-        # The proxy reads its passwords again at a signal.
-        platform.must("deploy")
-        assert restarted(platform, before) == set()
-
-        change_settings(platform, projects=[{"name": "demo"}, {"name": "other-team"}, {"name": "third-team"}])
-        # The start page names the projects; their databases and buckets are made by the jobs.
-        platform.must("deploy")
-        assert restarted(platform, before) == {"portal"}
-    finally:
-        platform.settings_file.write_text(written, encoding="utf-8")
-        platform.must("deploy", "--no-verify")
