@@ -155,7 +155,7 @@ class DeployedPlatform:
         return int(found.group(1))
 
     def login(self, what: str) -> tuple[str, str]:
-        """User and secret of a line of ``dap credentials``, which is asked again when its sources have changed."""
+        """User and secret of a line of ``dap credentials``, asked again when its sources have changed."""
         now = (self.secrets / "secrets.yml").read_bytes() + self.settings_file.read_bytes()
         if self.known_logins[0] != now:
             entries = json.loads(self.must("credentials", "--json"))
