@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 
 from . import git_access
 from .api.projects import keep_project
@@ -19,6 +19,7 @@ from .ci.pushes import look
 from .double import Double
 from .git_access import Holder
 from .records import Project
+from .streaming import Streamed
 
 BLOCK = 1 << 16
 DENIED = "HTTP Basic: Access denied."
@@ -31,7 +32,7 @@ class GitHttp:
     def __init__(self, double: Double) -> None:
         self._double = double
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response | Streamed:
         path, _, service = request.url.path.partition(".git/")
         if service not in SERVICES:
             return await _refused(request, 404, "404 Not Found")
@@ -61,7 +62,7 @@ class GitHttp:
             self._double, namespace, who.user, Project(name=name, path=name), f"{namespace.full_path}/{name}"
         )
 
-    async def _served(self, request: Request, project: Project, service: str, who: Holder | None) -> Response:
+    async def _served(self, request: Request, project: Project, service: str, who: Holder | None) -> Streamed:
         before = self._double.repositories.refs(project.id)
         backend = await asyncio.create_subprocess_exec(
             "git",
@@ -83,7 +84,7 @@ class GitHttp:
             if service == "git-receive-pack" and who and who.user:
                 look(self._double, project, before, who.user)
 
-        return StreamingResponse(body(), status, headers)
+        return Streamed(status, headers.items(), body())
 
     def _environment(
         self, request: Request, project: Project, service: str, who: Holder | None

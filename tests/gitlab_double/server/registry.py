@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 import httpx
 import yaml
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from .double import Double
 from .registry_tokens import CERTIFICATE, ISSUER, SERVICE
 from .site import Site
+from .streaming import Streamed
 
 PORT = 5000
 HOP_BY_HOP = frozenset(
@@ -50,7 +51,7 @@ class Proxy:
         self._backend = backend
         self._client: httpx.AsyncClient | None = None
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response | Streamed:
         if not request.url.path.startswith("/v2"):
             return JSONResponse({"errors": [{"code": "NAME_UNKNOWN"}]}, 404)
         if self._client is None:
@@ -83,9 +84,6 @@ class Proxy:
             finally:
                 await said.aclose()
 
-        response = StreamingResponse(body(), said.status_code)
         dropped = HOP_BY_HOP - {"content-length"}
-        response.raw_headers = [
-            (k.lower(), v) for k, v in said.headers.raw if k.lower().decode() not in dropped
-        ]
-        return response
+        kept = [(name, text) for name, text in said.headers.multi_items() if name.lower() not in dropped]
+        return Streamed(said.status_code, kept, body())
