@@ -164,7 +164,7 @@ async def append_trace(call: Call) -> Reply:
     content = await call.request.body()
     found = re.fullmatch(r"(\d+)-(\d+)", call.request.headers.get("Content-Range", ""))
     if found is None:
-        raise ApiError(400, {"error": "Missing header Content-Range"})
+        raise ApiError(400, {"error": "400 Missing header Content-Range"})
     there = _size(call, job)
     if int(found[1]) != there:
         error = ApiError(416, {"error": "416 Range Not Satisfiable"})
@@ -235,7 +235,7 @@ async def upload_artifacts(call: Call) -> Reply:
         with call.double.artifact_file(artifact.id).open("wb") as kept:
             shutil.copyfileobj(file.file, kept)
     _contact(call, job)
-    return Reply(201, {"message": "201 Created"})
+    return Reply(201, "201")
 
 
 def _too_large() -> ApiError:

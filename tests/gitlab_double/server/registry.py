@@ -84,6 +84,7 @@ class Proxy:
             finally:
                 await said.aclose()
 
-        dropped = HOP_BY_HOP - {"content-length"}
+        # The date is added once more on the way out.
+        dropped = HOP_BY_HOP - {"content-length"} | {"date"}
         kept = [(name, text) for name, text in said.headers.multi_items() if name.lower() not in dropped]
         return Streamed(said.status_code, kept, body())
