@@ -1,4 +1,4 @@
-"""GitLab's place on the platform, with an image that stands in for GitLab's own."""
+"""GitLab's place on the platform, with a double in place of GitLab's own image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import yaml
 from dap.layout import compose_dir
 from dap.services import images
 from dap.services.manifest import find_folders, load_services
-from tests.integration.gitlab_stand_in import stand_in
+from tests.gitlab_double.image_build import double_image
 from tests.integration.platform import DeployedPlatform, docker
 
 NOT_NEEDED = ("mlflow", "pgadmin", "postgres-data", "postgres-service")
@@ -76,7 +76,7 @@ class GitlabPlatform(DeployedPlatform):
         return found
 
     def seen(self, path: str = "/-/stand-in/seen") -> dict[str, Any]:
-        """What the stand-in says of this request and of others before."""
+        """What the double says of this request and of others before."""
         said: dict[str, Any] = json.loads(self.ask("GET", path)[2])
         return said
 
@@ -89,12 +89,20 @@ def gitlab(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     _, builds = images.resolve(load_services(find_folders([compose_dir()])))
     if subprocess.run(["docker", "image", "inspect", builds[0].tag], capture_output=True).returncode:
         deployed.must("image", "build", "nginx-proxy")
-    deployed.set_gitlab(enabled=True, image=stand_in(builds[0].tag))
+    deployed.set_gitlab(enabled=True, image=double_image(builds[0].tag))
     try:
         deployed.must("deploy", "--no-verify")
         yield deployed
     finally:
         deployed.remove()
+
+
+@pytest.fixture(autouse=True)
+def kept_to_the_contract(gitlab: GitlabPlatform) -> Iterator[None]:
+    """What GitLab's descriptions do not allow fails the test that did it."""
+    yield
+    if "gitlab" in gitlab.containers():
+        assert json.loads(gitlab.ask("DELETE", "/-/stand-in/violations")[2]) == []
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -321,13 +329,18 @@ def git(*arguments: str | Path, folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_large_push_and_clone_over_https(gitlab: GitlabPlatform, tmp_path: Path) -> None:
+def https(gitlab: GitlabPlatform, project: str, folder: Path) -> tuple[str, dict[str, str]]:
+    """The address of a project of the administrator's, and the environment by which Git may use it."""
     _, password = gitlab.login("GitLab administrator")
-    askpass = tmp_path / "askpass"
+    askpass = folder / "askpass"
     askpass.write_text(f"#!/bin/sh\necho {password}\n")
     askpass.chmod(0o700)
-    user = {"GIT_ASKPASS": str(askpass), "GIT_SSL_CAINFO": str(gitlab.ca_file)}
-    url = gitlab.url("gitlab").replace("https://", "https://root@") + "/team/data.git"
+    url = gitlab.url("gitlab").replace("https://", "https://root@") + f"/root/{project}.git"
+    return url, {"GIT_ASKPASS": str(askpass), "GIT_SSL_CAINFO": str(gitlab.ca_file)}
+
+
+def test_large_push_and_clone_over_https(gitlab: GitlabPlatform, tmp_path: Path) -> None:
+    url, user = https(gitlab, "data", tmp_path)
     here, there = tmp_path / "here", tmp_path / "there"
     git("init", "--quiet", "--initial-branch=main", here, folder=tmp_path)
     for name, value in {"core.compression": "0", "core.bigFileThreshold": "1m"}.items():
@@ -370,9 +383,36 @@ def test_docker_trusts_the_registry_and_gitlab_which_it_is_sent_to(gitlab: Gitla
         ["docker", "pull", f"{registry}/team/image:1"], capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    # The stand-in gives no tokens. What matters is that nothing was said of a certificate.
+    # A stranger gets no token for it. What matters is that nothing was said of a certificate.
     assert "x509" not in done.stderr
-    assert "404" in done.stderr
+    assert "access forbidden" in done.stderr
+
+
+def test_image_is_pushed_and_pulled_by_who_may(gitlab: GitlabPlatform, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    git("init", "--quiet", "--initial-branch=main", project, folder=tmp_path)
+    git("commit", "--quiet", "--allow-empty", "--message=first", folder=project)
+    url, user = https(gitlab, "images", tmp_path)
+    git("push", "--quiet", url, "main", folder=project, **user)
+    registry = urlsplit(gitlab.url("gitlab-registry")).netloc
+    image = f"{registry}/root/images/small:1"
+    (tmp_path / "content").write_bytes(os.urandom(1024))
+    subprocess.run(["tar", "-C", tmp_path, "-cf", tmp_path / "small.tar", "content"], check=True)
+    docker("import", str(tmp_path / "small.tar"), image)
+    config = ("--config", str(tmp_path / "docker"))
+    _, password = gitlab.login("GitLab administrator")
+    login = ["docker", *config, "login", "--username", "root", "--password-stdin", registry]
+    try:
+        subprocess.run(login, input=password, text=True, capture_output=True, check=True)
+        pushed = docker("images", "--no-trunc", "--quiet", image)
+        docker(*config, "push", "--quiet", image)
+        docker("image", "rm", image)
+        docker(*config, "pull", "--quiet", image)
+        assert docker("images", "--no-trunc", "--quiet", image) == pushed
+        with pytest.raises(AssertionError, match="access forbidden"):
+            docker("pull", f"{registry}/root/images/small:1")
+    finally:
+        docker("image", "rm", "--force", image)
 
 
 # --- without the image; these come last, since the container goes ----------------------------------------

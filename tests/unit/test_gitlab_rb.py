@@ -13,7 +13,7 @@ from dap.facts import HostFacts
 from tests.packages import installed
 from tests.rendering import Rendered, render
 
-RECORDER = Path(__file__).parents[1] / "integration/fixtures/gitlab/image/gitlab_rb.rb"
+RECORDER = Path(__file__).parents[1] / "gitlab_double/image/gitlab_rb.rb"
 KEYS = Path(__file__).parent / "recorded/gitlab_keys_19.3.0.txt"
 CHANGES_OF_19_2 = Path(__file__).parent / "recorded/gitlab_keys_19.2.4.txt"
 VERSIONS = {"19.3.0": [KEYS], "19.2.4": [KEYS, CHANGES_OF_19_2]}
