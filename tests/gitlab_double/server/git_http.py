@@ -71,15 +71,14 @@ class GitHttp:
             stdout=asyncio.subprocess.PIPE,
             env=self._environment(request, project, service, who),
         )
-        feeding = asyncio.create_task(self._feed(request, backend))
-        status, headers, first = await _head(backend)
+        early = await _said_meanwhile(backend, asyncio.create_task(self._feed(request, backend)))
+        status, headers, first = await _head(backend, early)
 
         async def body() -> AsyncIterator[bytes]:
             yield first
             assert backend.stdout
             while block := await backend.stdout.read(BLOCK):
                 yield block
-            await feeding
             await backend.wait()
             if service == "git-receive-pack" and who and who.user:
                 look(self._double, project, before, who.user)
@@ -133,10 +132,34 @@ async def _refused(
     return PlainTextResponse(text, status, headers)
 
 
-async def _head(backend: asyncio.subprocess.Process) -> tuple[int, dict[str, Any], bytes]:
-    """Status and headers of a CGI program's answer, and what came with them of the body."""
+async def _said_meanwhile(backend: asyncio.subprocess.Process, feeding: asyncio.Task[None]) -> bytes:
+    """What a CGI program says while it is still being told something.
+
+    The answer must not begin before the request has ended: nginx passes nothing on of a request after that.
+    """
     assert backend.stdout
-    head = b""
+    said = b""
+    reading = asyncio.create_task(backend.stdout.read(BLOCK))
+    while not feeding.done():
+        await asyncio.wait({feeding, reading}, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            block = reading.result()
+            said += block
+            if not block:
+                await feeding
+                return said
+            reading = asyncio.create_task(backend.stdout.read(BLOCK))
+    await feeding
+    return said + await reading
+
+
+async def _head(backend: asyncio.subprocess.Process, head: bytes) -> tuple[int, dict[str, Any], bytes]:
+    """Status and headers of a CGI program's answer, and what came with them of the body.
+
+    Args:
+        head: what has been read of it.
+    """
+    assert backend.stdout
     while b"\r\n\r\n" not in head:
         block = await backend.stdout.read(BLOCK)
         if not block:
