@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.conftest import engine_answers
 from tests.integration.platform import DeployedPlatform
 from tests.packages import installed
 
@@ -49,6 +51,18 @@ class PlatformScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PlatformScheduling:
     return PlatformScheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An engine that runs: started by the product itself where none does."""
+    if not engine_answers():
+        starter = DeployedPlatform(tmp_path_factory.mktemp("engine"))
+        starter.write_inventory()
+        try:
+            starter.must("image", "build", "nginx-proxy")
+        finally:
+            shutil.rmtree(starter.root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
