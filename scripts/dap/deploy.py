@@ -140,8 +140,7 @@ class Deployment:
                 # Data of another platform, or of one whose secrets are lost, is not removed.
                 problems = Problems()
                 with self.progress.step("Preflight"):
-                    given = self._given(self._images(), [])
-                    self._find_foreign_data(store, facts_of(self._look(given)), problems)
+                    self._find_foreign_data(store, facts_of(self._look({})), problems)
                     problems.refuse()
             variables = playbook_variables.of_platform(self.site) | {
                 "platform_id": store.platform_id,
@@ -165,7 +164,8 @@ class Deployment:
         Services that may be left out and cannot run are out of ``site`` from here on.
         """
         trusted = tls.known_authorities(self.site, self.secrets_folder)
-        given = self._given(self._images(), trusted)
+        every = self._images()
+        given = self._given(every, trusted)
         problems = Problems()
         with self.progress.step("Preflight"):
             run = self._look(given, keep_going=True)
@@ -174,7 +174,7 @@ class Deployment:
                 judge(run, problems)
                 problems.refuse()
             facts = facts_of(run)
-            out = left_out(self.site, self._images().pulls, facts, problems)
+            out = left_out(self.site, every.pulls, facts, problems)
             with problems.gathered():
                 self.site = self.site.without(out)
             self.outcome.warnings += judge(run, problems, ignored=out)
@@ -198,12 +198,13 @@ class Deployment:
         }
 
     def _look(self, given: Mapping[str, Given], **options: Any) -> hosts.Run:
+        """Run the preflight; without ``given``, whose data a host holds is all that is to be known."""
         # Whose data a host holds is judged here, where the secrets are, and not by the host.
         platform, inventory = self.site.platform, self.inventory
         authorities = [inventory.resolve(path).read_text("utf-8") for path in platform.trust.extra_cas]
         variables = playbook_variables.of_platform(self.site) | {
             "hosts": {
-                host.name: wanted(self.site, host) | given[host.name].as_variables()
+                host.name: wanted(self.site, host) | (given[host.name].as_variables() if given else {})
                 for host in inventory.hosts
             },
             "ca_certificates": authorities,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -265,17 +266,15 @@ def docker_ready(engine: EngineState, platform: str, proxy: Proxy) -> bool:
 
 
 def ready_roles(params: Mapping[str, Any], engine: EngineState) -> list[str]:
-    """The roles that would find nothing to do, of those that bring the host itself into state.
-
-    Raises:
-        ValueError: one of the authorities is no certificate.
-    """
+    """The roles that would find nothing to do, of those that bring the host itself into state."""
     ready = []
     if docker_ready(engine, params["project"], Proxy.of(params["proxy"])):
         ready.append("docker")
     trust, names = params["trust"], params["names"]
-    if trust and lack_of(trust["name"], trust["certificates"], trust["registries"]).nothing:
-        ready.append("trust")
+    # What is no certificate is said by the role itself.
+    with contextlib.suppress(ValueError):
+        if trust and lack_of(trust["name"], trust["certificates"], trust["registries"]).nothing:
+            ready.append("trust")
     if names:
         there, block = text_of_list(PATH), block_of(names["names"], names["address"], names["extra"])
         if with_block(there, names["platform"], block) == there:
