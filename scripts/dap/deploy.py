@@ -13,6 +13,7 @@ from typing import Any
 from dap import hosts, playbook_variables, rotation
 from dap.configuration.inventory import Inventory
 from dap.credentials import Credentials
+from dap.distribution import PASSWORD, Distribution
 from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
 from dap.facts import HostFacts
@@ -27,14 +28,12 @@ from dap.prepared import Prepared
 from dap.progress import Progress
 from dap.provisioning import desired_state
 from dap.render import Renderer
-from dap.secrets import SecretStore, ownership_conflict, store_lock
+from dap.secrets import Secret, SecretStore, ownership_conflict, store_lock
 from dap.selection import TAGS, Selection, select
 from dap.services import choices, digests, images
 from dap.site import Site
 from dap.trust import tls
 from dap.verify import refuse_unknown_checks
-
-_EVERYTHING = Selection()
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Deployment:
             self.outcome.only = selection.names
             with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
                 prepared = self._prepare(store, looked, folder, selection, check=check)
-            with self._staged(prepared.images.builds if "images" in prepared.roles else []) as staging:
+            with self._staged(prepared.builds) as staging:
                 self._apply(store, prepared, staging, check=check, diff=diff)
         return self.outcome
 
@@ -165,7 +164,8 @@ class Deployment:
         """
         trusted = tls.known_authorities(self.site, self.secrets_folder)
         every = self._images()
-        given = self._given(every, trusted)
+        distribution = Distribution(self.site, every)
+        given = self._given(distribution, trusted)
         problems = Problems()
         with self.progress.step("Preflight"):
             run = self._look(given, keep_going=True)
@@ -174,7 +174,7 @@ class Deployment:
                 judge(run, problems)
                 problems.refuse()
             facts = facts_of(run)
-            out = left_out(self.site, every.pulls, facts, problems)
+            out = left_out(distribution, facts, problems)
             with problems.gathered():
                 self.site = self.site.without(out)
             self.outcome.warnings += judge(run, problems, ignored=out)
@@ -188,12 +188,10 @@ class Deployment:
             problems.refuse()
         return _Looked(facts, given)
 
-    def _given(
-        self, every: images.Images, trusted: Sequence[bytes], selection: Selection = _EVERYTHING
-    ) -> dict[str, Given]:
+    def _given(self, distribution: Distribution, trusted: Sequence[bytes]) -> dict[str, Given]:
         """What the roles that bring a host itself into state are given, by host."""
         return {
-            host.name: Given.of(self.site, host, trusted, every.of(selection.of(self.site.services_on(host))))
+            host.name: Given.of(self.site, host, trusted, distribution.of(host))
             for host in self.inventory.hosts
         }
 
@@ -242,10 +240,10 @@ class Deployment:
         credentials = Credentials(self.site, store)
         certificates = tls.ensure(self.site, folder, store)
         self.outcome.warnings += certificates.warnings
-        every = self._images()
+        distribution = Distribution(self.site, self._images(), selection)
         # Rendering generates what services need; logins of people, which nothing renders, are generated here.
         list(credentials.logins())
-        renderer = Renderer(self.site, credentials, every.references, certificates)
+        renderer = Renderer(self.site, credentials, distribution.every.references, certificates)
         trees = {
             host.name: renderer.tree(
                 self.site.services_on(host).values(), facts[host.name], address_of(host, self.inventory)
@@ -264,12 +262,19 @@ class Deployment:
                 )
                 for name, tree in trees.items()
             }
-        now = self._given(every, certificates.trusted, selection)
+        now = self._given(distribution, certificates.trusted)
+        work = {host: with_work(looked.given[host], now[host], found) for host, found in facts.items()}
+        handed_out = distribution.handed_out({host: found.missing_tags for host, found in facts.items()})
+        if handed_out:
+            work[self.inventory.service_host.name].append("handing")
         return Prepared(
             self.site,
-            every,
+            distribution,
             trees,
-            {host: with_work(looked.given[host], now[host], found) for host, found in facts.items()},
+            now,
+            work,
+            handed_out,
+            credentials.secret(distribution.registry, PASSWORD) if distribution.registry else Secret(""),
             certificates,
             selection,
             state,

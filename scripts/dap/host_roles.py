@@ -12,11 +12,11 @@ from typing import Any
 
 from dap import playbook_variables
 from dap.configuration.inventory import Host
+from dap.distribution import HostImages
 from dap.facts import HostFacts
-from dap.services.images import Images
 from dap.site import Site
 
-ROLES = ("trust", "docker", "names", "images")
+ROLES = ("trust", "docker", "names", "images", "handing")
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,22 @@ class Given:
     Attributes:
         pulls: images from registries: ``name``, ``reference``, ``source``, ``digest``.
         tags: of the images that are built.
+        handed: references of the images that come from the service host.
     """
 
     trust: dict[str, Any]
     names: dict[str, Any]
     pulls: list[dict[str, str]]
     tags: list[str]
+    handed: list[str]
 
     @classmethod
-    def of(cls, site: Site, host: Host, trusted: Sequence[bytes], own: Images) -> Given:
+    def of(cls, site: Site, host: Host, trusted: Sequence[bytes], images: HostImages) -> Given:
         """What the roles of ``host`` are given.
 
         Args:
             trusted: CAs that hosts have to trust, PEM.
-            own: images of the services that run there.
+            images: of the services that run there.
 
         Raises:
             RefusedError: the service host's name has no address here, and none is configured.
@@ -57,13 +59,15 @@ class Given:
                 "address": playbook_variables.address_of(host, site.inventory),
                 "extra": {name: str(address) for name, address in platform.extra_hosts.items()},
             },
-            pulls=playbook_variables.of_pulls(site, own.pulls),
-            tags=[build.tag for build in own.builds],
+            pulls=playbook_variables.of_pulls(site, images.own.pulls),
+            tags=[build.tag for build in images.own.builds],
+            handed=[image.reference for image in images.handed],
         )
 
     def as_variables(self) -> dict[str, Any]:
         """As the role `preflight` takes it."""
-        return {"trust": self.trust, "names": self.names, "images": self.pulls, "tags": self.tags}
+        tags = [*self.tags, *self.handed]
+        return {"trust": self.trust, "names": self.names, "images": self.pulls, "tags": tags}
 
 
 def with_work(asked: Given, now: Given, facts: HostFacts) -> list[str]:
@@ -80,5 +84,6 @@ def with_work(asked: Given, now: Given, facts: HostFacts) -> list[str]:
         "docker": "docker" not in facts.ready,
         "names": "names" not in facts.ready or asked.names != now.names,
         "images": bool(lacking or unknown) or facts.building,
+        "handing": bool(facts.missing_tags & {*now.handed}),
     }
     return [role for role in ROLES if work[role]]

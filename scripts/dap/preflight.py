@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dap.configuration.inventory import Host
+from dap.distribution import Distribution
 from dap.errors import Finding, Problems
 from dap.facts import HostFacts
 from dap.hosts import Run
@@ -60,24 +61,25 @@ def mebibytes(amount: str | None) -> int:
 
 
 def left_out(
-    site: Site, pulls: Sequence[Pull], facts: Mapping[str, HostFacts], problems: Problems
+    distribution: Distribution, facts: Mapping[str, HostFacts], problems: Problems
 ) -> dict[str, str]:
     """The services set to ``auto`` that cannot run on their hosts, and why.
 
     Args:
         problems: gets the images of services that must run, where they are neither there nor to be had.
     """
+    site, pulls = distribution.site, distribution.every.pulls
     out: dict[str, str] = {}
     for host in site.inventory.hosts:
-        found = facts[host.name]
+        found, supplier = facts[host.name], distribution.supplier(host)
         for name, service in site.services_on(host).items():
             auto = choices.choice(service, site.platform.services) == "auto"
             pull = next((pull for pull in pulls if name in pull.services), None)
-            lack = found.images.get(pull.name) if pull else None
+            lack = facts[supplier.name].images.get(pull.name) if pull else None
             if pull and lack and auto:
                 out[name] = f"its image {pull.reference} cannot be had: {lack}"
             elif pull and lack:
-                problems.add(_no_image(site, name, pull, host.name, lack))
+                problems.add(_no_image(site, name, pull, supplier.name, lack))
             # What runs already is not taken away because the host has become full.
             if auto and name not in found.deployed and (small := _too_small(service, host.name, found)):
                 out[name] = small

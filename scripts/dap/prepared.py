@@ -8,19 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dap import playbook_variables
+from dap import distribution, playbook_variables
 from dap.configuration.inventory import Host
-from dap.host_roles import ROLES
+from dap.distribution import Distribution, HandedImage
+from dap.host_roles import ROLES, Given
 from dap.plan.reading import planned_files
 from dap.provisioning import works_after
+from dap.secrets import Secret
 from dap.selection import Selection
-from dap.services.images import Images
+from dap.services.images import Build
 from dap.site import Site
 from dap.tree import HostTree
 from dap.trust.tls import Tls
 
 # Tags of tasks that most deploys have no use for, and the variable of a host that is empty then.
 _RARELY = {"after": "jobs_after", "commands": "commands"}
+_EVERYWHERE, _NOWHERE = "service_host:runner_hosts", "all:!all"
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,21 @@ class Prepared:
 
     Attributes:
         trees: files of each host, by its name.
-        work: the roles that have anything to do on a host, of those that bring the host itself into state.
+        given: what the roles that bring a host itself into state are given, by host.
+        work: those of these roles that have anything to do there.
+        handed_out: images that the service host has to bring into its registry for others.
         jobs_state: what the provisioning jobs take in place of their file, during a rotation or before it is
             written. Holds secrets.
         selection: the services that the deploy is for.
     """
 
     site: Site
-    images: Images
+    distribution: Distribution
     trees: Mapping[str, HostTree]
+    given: Mapping[str, Given]
     work: Mapping[str, list[str]]
+    handed_out: list[HandedImage]
+    registry_password: Secret
     certificates: Tls
     selection: Selection
     jobs_state: str = field(default="", repr=False)
@@ -47,6 +55,14 @@ class Prepared:
     def roles(self) -> set[str]:
         """The roles that have anything to do on any host."""
         return {role for roles in self.work.values() for role in roles}
+
+    @property
+    def builds(self) -> list[Build]:
+        """The images that any host may have to build."""
+        if "images" not in self.roles:
+            return []
+        own = (self.distribution.of(host).own.builds for host in self.site.inventory.hosts)
+        return list({build.tag: build for builds in own for build in builds}.values())
 
     def variables(self, platform_id: str, staging: Path, *, check: bool) -> dict[str, Any]:
         """What the playbook ``deploy`` takes.
@@ -65,15 +81,24 @@ class Prepared:
             "registries": self.site.registries,
             "staging": str(staging),
             "hosts": hosts,
+            # Hosts that get their images from the service host's registry wait until it runs.
+            "first_hosts": "service_host" if self.handed_out else _EVERYWHERE,
+            "other_hosts": "runner_hosts:!service_host" if self.handed_out else _NOWHERE,
+            "image_registry": {
+                "name": self.distribution.address,
+                "user": distribution.USER,
+                "password": self.registry_password.reveal(),
+            },
         }
 
     def _of_host(self, host: Host) -> dict[str, Any]:
         tree = self.trees[host.name]
-        own = self.images.of(self.selection.of(self.site.services_on(host)))
+        given, images = self.given[host.name], self.distribution.of(host)
+        supplies = host.name == self.site.inventory.service_host.name
         return {
             "work": self.work[host.name],
-            "names": self.site.names,
-            "address": playbook_variables.address_of(host, self.site.inventory),
+            "names": given.names["names"],
+            "address": given.names["address"],
             "files": [file.as_variables() for file in tree.files],
             "secret_files": [file.as_variables() for file in tree.secret_files],
             "directories": [directory.as_variables() for directory in tree.directories],
@@ -85,8 +110,10 @@ class Prepared:
             "only": tree.only,
             "job_input": base64.b64encode(self.jobs_state.encode()).decode(),
             "jobs_after": [*tree.jobs, "after"] if tree.jobs and works_after(self.site) else [],
-            "pulled_images": playbook_variables.of_pulls(self.site, own.pulls),
-            **playbook_variables.of_builds(self.site, own.builds),
+            "pulled_images": given.pulls,
+            "handed_out": [image.as_variables() for image in self.handed_out] if supplies else [],
+            "handed_in": [image.as_variables() for image in images.handed],
+            **playbook_variables.of_builds(self.site, images.own.builds),
         }
 
     def idle_tags(self, variables: Mapping[str, Any]) -> list[str]:

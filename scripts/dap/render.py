@@ -263,9 +263,13 @@ class Renderer:
         def previous(name: str) -> list[str]:
             return credentials.previous(service, name)
 
+        def password_hash(name: str, user: str) -> str:
+            return stable_bcrypt(secret(name), user)
+
         context: dict[str, Any] = {
             "secret": secret,
             "previous": previous,
+            "password_hash": password_hash,
         }
         if service.manifest.provides == "proxy":
             context["web_users"] = [

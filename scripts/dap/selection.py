@@ -19,7 +19,7 @@ from dap.tree import HostTree
 
 PROJECT_FILE = "compose.yaml"
 # The others bring the host itself into state, for all services.
-TAGS = ("images", "stack", "provision", "services")
+TAGS = ("images", "handing", "stack", "provision", "services")
 # No path of the tree begins with it: of a host without a chosen service nothing is touched.
 _NOTHING = "."
 

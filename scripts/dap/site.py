@@ -204,16 +204,32 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
         raise ConfigurationError(findings)
     external = {name: service for name, service in services.items() if choices.is_external(service, settings)}
     reasons = choices.switched_off(services, settings)
+    if len(inventory.hosts) == 1:
+        reasons |= choices.without_other_hosts(services, settings)
     kept = {name: service for name, service in services.items() if name not in {*external, *reasons}}
     left_out = {name: (services[name], reason) for name, reason in reasons.items()}
     site = Site(inventory, kept, left_out, external)
     # It asks for servers, which know what a site is.
     from dap import collisions
 
-    if twice := [*_ports_twice(site), *collisions.findings(site)]:
-        raise ConfigurationError(twice)
+    if wrong := [*_ports_twice(site), *_unreachable(site), *collisions.findings(site)]:
+        raise ConfigurationError(wrong)
     decided = {} if reconsider else choices.recall(inventory.name)
     return site.without({name: why for name, why in decided.items() if name in kept})
+
+
+def _unreachable(site: Site) -> Iterator[Finding]:
+    """An address to listen on that other hosts cannot reach."""
+    address, here = site.platform.listen_address, site.inventory.service_host.name
+    others = [host.name for host in site.inventory.hosts if host.name != here]
+    if address.is_loopback and others:
+        yield Finding(
+            shown(site.inventory.platform_file),
+            "listen_address",
+            str(address),
+            f"is reached from {here} only, and {', '.join(others)} must reach it too",
+            f"write the address of {here} in the network of all hosts, or remove it",
+        )
 
 
 def _ports_twice(site: Site) -> Iterator[Finding]:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from dap.configuration.schema import Platform
+from dap.distribution import Distribution
 from dap.errors import ConfigurationError, Finding, Problems, RefusedError
 from dap.facts import HostFacts
 from dap.preflight import left_out, wanted
 from dap.services import choices, customization, digests
-from dap.services.images import Pull
+from dap.services.images import Images, Pull
 from dap.site import Site
 from tests.unit.platforms import service_of, site_of, tree_of
 
@@ -22,6 +23,7 @@ FILE = "platform.yml"
 GIT = service_of("git", image={"pull": "registry.example.com/git:1"}, minimum_memory="4g", minimum_disk="8g")
 PULL = Pull(("git",), "registry.example.com/git:1", "registry.example.com/git:1")
 FACTS = HostFacts(memory_mib=16000, cpus=4, free_mib=100 * 1024)
+IMAGES = Images({}, [], [PULL])
 LACKING = replace(FACTS, images={"git": "the registry does not answer"})
 
 
@@ -116,7 +118,7 @@ def test_ports_are_those_of_the_manifest() -> None:
 def sure_left_out(site: Site, facts: HostFacts) -> dict[str, str]:
     """What is left out on a host with these ``facts``, where nothing is wrong."""
     problems = Problems()
-    out = left_out(site, [PULL], {"alpha": facts}, problems)
+    out = left_out(Distribution(site, IMAGES), {"alpha": facts}, problems)
     assert problems.entries == []
     return out
 
@@ -150,7 +152,7 @@ def test_service_that_must_run_is_not_left_without_what_it_needs() -> None:
 
 def test_image_that_cannot_be_had_refuses_a_service_that_must_run() -> None:
     problems = Problems()
-    assert left_out(site_of(GIT), [PULL], {"alpha": LACKING}, problems) == {}
+    assert left_out(Distribution(site_of(GIT), IMAGES), {"alpha": LACKING}, problems) == {}
     with pytest.raises(RefusedError) as caught:
         problems.refuse()
     assert str(caught.value) == (

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from dap.distribution import HandedImage, HostImages
 from dap.facts import HostFacts
 from dap.host_roles import Given, with_work
 from dap.services.images import Build, Images, Pull
 from tests.unit.platforms import LOCAL, service_of, site_of
 
 PULL = {"name": "git", "reference": "git:1", "source": "git:1", "digest": ""}
-GIVEN = Given(trust={"name": "dap"}, names={"platform": "dap"}, pulls=[PULL], tags=["dap/app:1"])
+GIVEN = Given(
+    trust={"name": "dap"}, names={"platform": "dap"}, pulls=[PULL], tags=["dap/app:1"], handed=["dap/far:1"]
+)
 FACTS = HostFacts(
     memory_mib=16000,
     cpus=4,
@@ -35,6 +38,7 @@ def test_host_that_has_everything_needs_no_role() -> None:
         (replace(FACTS, missing_tags=frozenset({"dap/app:1"})), "images"),
         (replace(FACTS, known_images=frozenset()), "images"),
         (replace(FACTS, building=True), "images"),
+        (replace(FACTS, missing_tags=frozenset({"dap/far:1"})), "handing"),
     ],
 )
 def test_role_runs_where_preflight_found_work_for_it(facts: HostFacts, role: str) -> None:
@@ -55,9 +59,10 @@ def test_roles_are_given_what_concerns_the_host(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("DAP_SECRETS", str(tmp_path))
     site = site_of(service_of("app"), extra_hosts={"db.test": "192.0.2.9"})
     own = Images({}, [Build("app", "dap/app:1", "", b"")], [Pull(("git",), "git:1", "mirror/git:1")])
-    given = Given.of(site, LOCAL, [b"PEM"], own)
+    given = Given.of(site, LOCAL, [b"PEM"], HostImages(own, [HandedImage("far", "dap/far:1", "")]))
     assert given.trust == {"name": "dap", "certificates": ["PEM"], "registries": []}
     assert given.names["extra"] == {"db.test": "192.0.2.9"}
-    assert given.tags == ["dap/app:1"]
+    assert (given.tags, given.handed) == (["dap/app:1"], ["dap/far:1"])
+    assert given.as_variables()["tags"] == ["dap/app:1", "dap/far:1"]
     assert given.pulls == [{"name": "git", "reference": "git:1", "source": "mirror/git:1", "digest": ""}]
     assert given.as_variables().keys() == {"trust", "names", "images", "tags"}

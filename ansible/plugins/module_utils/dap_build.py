@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .dap_docker import Progress, tail
+from .dap_docker import DockerError, Progress, Run, tail
 from .dap_probe import search_path
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -131,6 +131,30 @@ def normal_tag(tag: str) -> str:
     for prefix in ("docker.io/library/", "docker.io/"):
         tag = tag.removeprefix(prefix)
     return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
+
+
+def remove_old(name: str, tag: str, keep: int, run: Run) -> list[str]:
+    """Remove older tags of an image that is built by the platform; returns those that went.
+
+    The engine itself refuses those that a container uses.
+
+    Args:
+        name: of the image, as its label has it.
+        tag: the one that is wanted now.
+        keep: how many stay, that one counted.
+        run: runs Docker.
+    """
+    listed = run(
+        ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"label={NAME_LABEL}={name}"]
+    )
+    if listed.returncode:
+        raise DockerError(f"the images cannot be listed: {listed.last_words}")
+    wanted = normal_tag(tag)
+    repository = wanted.rpartition(":")[0]
+    # Newest first, as the engine lists them.
+    tags = [one for one in listed.stdout.split() if one.rpartition(":")[0] == repository]
+    old = [one for one in tags if one != wanted and not one.endswith(":<none>")]
+    return [one for one in old[max(0, keep - 1) :] if run(["image", "rm", one]).returncode == 0]
 
 
 def build_argv(

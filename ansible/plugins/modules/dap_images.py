@@ -14,7 +14,6 @@ from ansible.module_utils.dap_bootstrap import make_base, mirrors_mark
 from ansible.module_utils.dap_build import (
     CA_BUNDLE,
     MIRRORS_LABEL,
-    NAME_LABEL,
     BuildError,
     Image,
     Outcome,
@@ -23,6 +22,7 @@ from ansible.module_utils.dap_build import (
     excerpt,
     kept_in_history,
     normal_tag,
+    remove_old,
     run_patiently,
     said_every_second,
     secret_parts,
@@ -109,10 +109,6 @@ class Builder:
         self.mirrors = mirrors_mark(self.environment)
         self.listed = parse_listed(self._list("--digests", "--format", LISTED))
         self.present = {row.tag for row in self.listed}
-
-    def _tags(self, *selection: str) -> list[str]:
-        """The tags on the host, newest first."""
-        return self._list("--format", "{{.Repository}}:{{.Tag}}", *selection).split()
 
     def _list(self, *arguments: str) -> str:
         listed = self.run(["image", "ls", *arguments])
@@ -224,21 +220,8 @@ class Builder:
 
     def prune(self, names: Sequence[str]) -> list[str]:
         """Remove old tags of the named images; the engine itself refuses those that a container uses."""
-        removed = []
-        for image in self.images:
-            if image.name not in names:
-                continue
-            repository = normal_tag(image.tag).rpartition(":")[0]
-            tags = self._tags("--filter", f"label={NAME_LABEL}={image.name}")
-            old = [
-                tag for tag in tags if tag != normal_tag(image.tag) and tag.rpartition(":")[0] == repository
-            ]
-            for tag in old[max(0, self.keep - 1) :]:
-                if tag.endswith(":<none>"):
-                    continue
-                if self.run(["image", "rm", tag]).returncode == 0:
-                    removed.append(tag)
-        return removed
+        wanted = [image for image in self.images if image.name in names]
+        return [tag for image in wanted for tag in remove_old(image.name, image.tag, self.keep, self.run)]
 
     def prune_cache(self) -> None:
         """Remove what builds have not used for long; the cache grows to tens of gigabytes otherwise."""

@@ -19,10 +19,10 @@ from dap.services import container
 from dap.services.manifest import Service, Web, find_folders, load_services
 from dap.services.manifest_schema import DOCKER_SOCKET, GUARDED, Manifest, ManifestSection, section_in
 from dap.site import Site
-from dap.verify import CHECKS, data, gitlab, portainer, tracking, web
+from dap.verify import CHECKS, data, gitlab, portainer, registry, tracking, web
 
 # Each registers its checks when it is imported.
-CHECK_MODULES = (data, gitlab, portainer, tracking, web)
+CHECK_MODULES = (data, gitlab, portainer, registry, tracking, web)
 
 # --- the manifest ----------------------------------------------------------------------------------------
 
@@ -90,6 +90,8 @@ _SPECIAL_VARIABLES = {
 _SECRET_VARIABLES = {
     "secret": '`secret("name")`: the value of one of the service\'s secrets',
     "previous": '`previous("name")`: what it was before, a list, while its rotation is not over',
+    "password_hash": '`password_hash("name", "user")`: the bcrypt hash of one of the service\'s secrets, as'
+    " that user's password",
     "admin_secret": '`admin_secret("postgres-data")`, with `admin_of`: the administrator\'s password there',
     "web_users": "with `provides: proxy`: list of accounts of the platform's login: `name`, `hash`, `basic`",
     "desired_state": "with `provides: jobs`: what the provisioning jobs are to bring about, as JSON",

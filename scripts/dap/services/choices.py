@@ -42,6 +42,21 @@ def switched_off(services: Mapping[str, Service], settings: Settings) -> dict[st
     return reasons
 
 
+def without_other_hosts(services: Mapping[str, Service], settings: Settings) -> dict[str, str]:
+    """The services that have nothing to do on a platform of one machine, unless the operator wants them."""
+    return {
+        name: "there is only one host"
+        for name, service in services.items()
+        if service.manifest.provides == "images"
+        and choice(service, settings) is True
+        and not _is_set(name, settings)
+    }
+
+
+def _is_set(name: str, settings: Settings) -> bool:
+    return name in settings and settings[name].enabled is not None
+
+
 def needed_by(service: Service, services: Mapping[str, Service]) -> set[str]:
     """The services without which ``service`` cannot run."""
     manifest = service.manifest

@@ -124,9 +124,10 @@ class Images:
     def of(self, services: Mapping[str, Service]) -> Images:
         """What is needed for ``services``: their images, and what those are built upon."""
         needed = {service.manifest.image.same_as or name for name, service in services.items()}
+        built = {build.name for build in self.builds} & needed
         return Images(
             {name: self.references[name] for name in services},
-            [build for build in self.builds if needed and build.name in {*needed, BASE}],
+            [build for build in self.builds if built and build.name in {*built, BASE}],
             [pull for pull in self.pulls if services.keys() & {*pull.services}],
         )
 

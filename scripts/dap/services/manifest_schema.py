@@ -320,8 +320,8 @@ class Manifest(ManifestSection):
     )
     provides: (
         Annotated[
-            Literal["postgres", "s3", "proxy", "jobs"],
-            BeforeValidator(values.choice("postgres", "s3", "proxy", "jobs")),
+            Literal["postgres", "s3", "proxy", "jobs", "images"],
+            BeforeValidator(values.choice("postgres", "s3", "proxy", "jobs", "images")),
         ]
         | None
     ) = Field(
@@ -329,7 +329,9 @@ class Manifest(ManifestSection):
         description=(
             "A part that the platform itself uses. `postgres` and `s3`: databases or buckets are made there;"
             " it needs the secrets `admin_password`, or `root_user` and `root_password`. `proxy`: it serves"
-            " all web names. `jobs`: it runs the provisioning jobs and does not stay up."
+            " all web names. `jobs`: it runs the provisioning jobs and does not stay up. `images`: a registry"
+            " that hands the platform's images on to other hosts, with the secret `password`; it runs only"
+            " where there are any."
         ),
         examples=["postgres"],
     )
