@@ -32,11 +32,12 @@ class LocalDouble:
     Args:
         folder: where it keeps everything; may hold what an earlier one has left.
         stage: how far its start is said to have come.
+        address: of this machine, which it listens on.
     """
 
-    def __init__(self, folder: Path, stage: str = READY) -> None:
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    def __init__(self, folder: Path, stage: str = READY, address: str = "127.0.0.1") -> None:
+        listener = socket.create_server((address, 0))
+        self.url = f"http://{address}:{listener.getsockname()[1]}"
         site = Site(folder, self.url, f"http://{REGISTRY}", ssh_port=2222)
         site.write()
         make_key(site.state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.conftest import engine_answers
+from tests.engine import start_engine
 from tests.integration.platform import DeployedPlatform
 from tests.packages import installed
 
@@ -57,12 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PlatformSche
 def engine(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An engine that runs: started by the product itself where none does."""
     if not engine_answers():
-        starter = DeployedPlatform(tmp_path_factory.mktemp("engine"))
-        starter.write_inventory()
-        try:
-            starter.must("image", "build", "nginx-proxy")
-        finally:
-            shutil.rmtree(starter.root, ignore_errors=True)
+        start_engine(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from dap.layout import compose_dir
-from dap.services import images
 from dap.services.manifest import find_folders, load_services
+from tests.engine import start_engine
 from tests.gitlab_double.image_build import double_image
 from tests.integration.platform import DeployedPlatform, docker
 
@@ -86,10 +86,8 @@ def gitlab(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     deployed = GitlabPlatform(tmp_path_factory.mktemp("gitlab"))
     deployed.write_inventory()
     deployed.set_gitlab(enabled=False)
-    _, builds = images.resolve(load_services(find_folders([compose_dir()])))
-    if subprocess.run(["docker", "image", "inspect", builds[0].tag], capture_output=True).returncode:
-        deployed.must("image", "build", "nginx-proxy")
-    deployed.set_gitlab(enabled=True, image=double_image(builds[0].tag))
+    base = start_engine(tmp_path_factory.mktemp("engine"))
+    deployed.set_gitlab(enabled=True, image=double_image(base))
     try:
         deployed.must("deploy", "--no-verify")
         yield deployed

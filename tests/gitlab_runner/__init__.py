@@ -1,0 +1,1 @@
+"""A gitlab-runner for the tests, built from the runner's own source."""
