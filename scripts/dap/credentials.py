@@ -84,9 +84,9 @@ class Credentials:
         self.generate = generate
         self._given = given_keys(site)
 
-    def _value(self, key: str, length: int = 40) -> Secret:
+    def _value(self, key: str, length: int = 40, prefix: str = "") -> Secret:
         if self.generate and key not in self._given:
-            return self.store.get(key, length)
+            return self.store.get(key, length, prefix)
         value = self.store.peek(key)
         if value is None and key in self._given:
             service = key.partition(".")[0]
@@ -103,7 +103,10 @@ class Credentials:
         return value
 
     def secret(self, service: Service, name: str) -> Secret:
-        """A secret that the service's manifest declares."""
+        """A secret that the service's manifest declares, one of its tokens too."""
+        for token in service.manifest.tokens:
+            if token.name == name:
+                return self._value(f"{service.name}.{name}", token.length, token.prefix)
         return self._value(f"{service.name}.{name}", service.manifest.secrets[name])
 
     def previous(self, service: Service, name: str) -> list[str]:

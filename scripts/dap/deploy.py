@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from dap.files import make_private_folder, temporary_folder, write_temporary
 from dap.host_roles import Given, with_work
 from dap.layout import secrets_dir
 from dap.outcome import Outcome, open_log
-from dap.plan.reading import foresee_new_servers, read
+from dap.plan.reading import foresee_new_servers, read, wanted_renewals
 from dap.playbook_variables import address_of
 from dap.preflight import facts_of, find_oversized, judge, left_out, wanted
 from dap.prepared import Prepared
@@ -97,11 +97,38 @@ class Deployment:
             looked = self._preflight(store)
             selection = select(self.site, only, looked.facts)
             self.outcome.only = selection.names
-            with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
-                prepared = self._prepare(store, looked, folder, selection, check=check)
-            with self._staged(prepared.builds) as staging:
-                self._apply(store, prepared, staging, check=check, diff=diff)
+            renew = self._bring(store, looked, selection, check=check, diff=diff)
+            if renew and not check:
+                # Which of its tokens were revoked or are about to end is known only when a service was asked.
+                known = rotation.rotatable(self.site)
+                rotation.begin(self.site, store, [known[key] for key in renew])
+                self._bring(store, looked, selection, diff=diff, again=True)
         return self.outcome
+
+    def _bring(
+        self,
+        store: SecretStore,
+        looked: _Looked,
+        selection: Selection,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        again: bool = False,
+    ) -> list[str]:
+        """Prepare everything and carry it to the hosts.
+
+        Args:
+            again: the hosts themselves were just brought into state.
+
+        Returns:
+            the keys of secrets for which services want other values.
+        """
+        with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
+            prepared = self._prepare(store, looked, folder, selection, check=check)
+        if again:
+            prepared = replace(prepared, work={host: [] for host in prepared.work})
+        with self._staged(prepared.builds) as staging:
+            return self._apply(store, prepared, staging, check=check, diff=diff)
 
     def build_images(self, names: Sequence[str]) -> Outcome:
         """Build the images of the services ``names`` (all if empty) where they are missing.
@@ -307,7 +334,7 @@ class Deployment:
 
     def _apply(
         self, store: SecretStore, prepared: Prepared, staging: Path, *, check: bool, diff: bool
-    ) -> None:
+    ) -> list[str]:
         if not check:
             # First the store, then the hosts: a password that is in use somewhere is never lost.
             store.save()
@@ -318,7 +345,7 @@ class Deployment:
         with self.progress.step("Hosts, images and services"):
             idle = prepared.idle_tags(variables)
             run = self._play(variables, check=check, diff=diff, tags=tags, skip_tags=idle)
-        self.outcome.plan = read(run, self.site, prepared.certificates)
+        self.outcome.plan = self.outcome.plan.then(read(run, self.site, prepared.certificates))
         self.outcome.changes = [(change.host, change.what) for change in self.outcome.plan.changes]
         if check:
             foresee_new_servers(
@@ -329,7 +356,8 @@ class Deployment:
             if not check:
                 digests.remember(self.inventory.name, result.get("digests", {}))
         if not check and not prepared.selection:
-            self.outcome.rotated = rotation.finish(self.site, store)
+            self.outcome.rotated += rotation.finish(self.site, store)
+        return wanted_renewals(run)
 
     def _may_be_left_out(self, name: str) -> bool:
         service, _ = self.site.left_out[name]

@@ -12,6 +12,7 @@ from dap.servers import Server, servers
 from dap.site import Site
 
 _PORTAINER, _AGENT = "portainer", "portainer-agent"
+_GITLAB, _TOKEN = "gitlab", "api_token"
 
 
 def desired_state(site: Site, credentials: Credentials, *, with_previous: bool = False) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def desired_state(site: Site, credentials: Credentials, *, with_previous: bool =
         "postgres": [_postgres(site, credentials, server) for server in servers(site, "postgres")],
         "s3": [_s3(site, credentials, server) for server in servers(site, "s3")],
         "portainer": [_portainer(site, credentials)] if _PORTAINER in site.services else [],
+        "gitlab": [_gitlab(site, credentials)] if _GITLAB in site.services else [],
     }
     if with_previous:
         for server in servers(site, "postgres"):
@@ -36,7 +38,7 @@ def desired_state(site: Site, credentials: Credentials, *, with_previous: bool =
 
 def works_after(site: Site) -> bool:
     """Whether there are jobs that need all services running."""
-    return _PORTAINER in site.services
+    return _PORTAINER in site.services or _GITLAB in site.services
 
 
 def _postgres(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
@@ -102,6 +104,19 @@ def _portainer(site: Site, credentials: Credentials) -> dict[str, Any]:
         "user": "admin",
         "password": credentials.secret(service, "admin_password").reveal(),
         "environments": [{"name": "local", "kind": "socket", "url": ""}, *_agents(site)],
+    }
+
+
+def _gitlab(site: Site, credentials: Credentials) -> dict[str, Any]:
+    service = site.services[_GITLAB]
+    web = service.manifest.web[0]
+    return {
+        "service": service.name,
+        "host": service.name,
+        "port": web.port,
+        "name": f"{site.web_host(web)}{site.port_suffix}",
+        "token": credentials.secret(service, _TOKEN).reveal(),
+        "token_key": f"{service.name}.{_TOKEN}",
     }
 
 

@@ -28,6 +28,7 @@ from dap.servers import server_named, servers
 from dap.services import container
 from dap.services.customization import OVERRIDE, SNIPPET
 from dap.services.manifest import Service
+from dap.services.manifest_schema import Rotation, Token
 from dap.site import Site
 from dap.tree import Directory, File, HostTree
 from dap.trust.pem import split_certificates
@@ -101,6 +102,10 @@ class Renderer:
         tree.secret_files += [*secret, *live, *self._tls(service)]
         tree.reload += _reloads(service, bool(live))
         tree.commands += self._commands(service, private)
+        tree.token_commands += [
+            {"key": f"{service.name}.{token.name}", **self._command(service, token, token.name, private)}
+            for token in manifest.tokens
+        ]
         tree.directories += [
             Directory(f"{self.site.platform.paths.data}/{service.name}/{data.name}", data.mode, manifest.user)
             for data in manifest.data
@@ -144,16 +149,22 @@ class Renderer:
         """What sets new values of its secrets in the running service; only where they are new."""
         pending = self.credentials.store.pending()
         return [
-            {
-                "service": service.name,
-                "command": entry.command,
-                "input": base64.b64encode(_render(service.folder / entry.input, context).encode()).decode(),
-                "secret": self.credentials.secret(service, entry.secret).reveal(),
-                "change": f"{service.name}: {entry.secret} set",
-            }
+            self._command(service, entry, entry.secret, context)
             for entry in service.manifest.rotation
             if entry.command and f"{service.name}.{entry.secret}" in pending
         ]
+
+    def _command(
+        self, service: Service, entry: Rotation | Token, secret: str, context: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A command that sets a secret in the running service, with what it reads."""
+        return {
+            "service": service.name,
+            "command": entry.command,
+            "input": base64.b64encode(_render(service.folder / entry.input, context).encode()).decode(),
+            "secret": self.credentials.secret(service, secret).reveal(),
+            "change": f"{service.name}: {secret} set",
+        }
 
     def _trust_files(self, service: Service) -> list[File]:
         """Every trusted CA as a file of its own, for what reads no bundle."""

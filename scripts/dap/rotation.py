@@ -38,12 +38,14 @@ class Rotatable:
         what: what it is for.
         restarts: services whose containers are replaced for it; the others take it while they run.
         length: of a generated value, in characters.
+        prefix: what stands before a generated value.
     """
 
     key: str
     what: str
     restarts: tuple[str, ...] = ()
     length: int = 40
+    prefix: str = ""
 
 
 def rotatable(site: Site) -> dict[str, Rotatable]:
@@ -60,6 +62,9 @@ def _entries(site: Site) -> Iterator[Rotatable]:
             if name not in kept:
                 key = f"{service.name}.{name}"
                 yield Rotatable(key, f"{title}: {_words(name)}", _readers(site, service, name), length)
+        for token in manifest.tokens:
+            key = f"{service.name}.{token.name}"
+            yield Rotatable(key, f"{title}: {_words(token.name)}", (), token.length, token.prefix)
         for database in manifest.databases:
             key = f"{service.name}.database.{database.name}"
             yield Rotatable(key, f"{title}: role {database.name} on {database.server}", (service.name,))
@@ -161,7 +166,7 @@ def begin(site: Site, store: SecretStore, entries: Sequence[Rotatable]) -> None:
             f"dap -e {site.inventory.name} deploy",
         )
     for entry in entries:
-        store.rotate(entry.key, entry.length)
+        store.rotate(entry.key, entry.length, entry.prefix)
 
 
 def finish(site: Site, store: SecretStore) -> list[str]:

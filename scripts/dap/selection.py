@@ -63,6 +63,7 @@ class Selection:
             directories=[one for one in tree.directories if one.path.rpartition("/")[0] in data],
             reload=[entry for entry in tree.reload if entry["service"] in here],
             commands=[entry for entry in tree.commands if entry["service"] in here],
+            token_commands=[entry for entry in tree.token_commands if entry["service"] in here],
             services=[name for name in here if name not in tree.jobs],
             first=[name for name in tree.first if name in here],
             jobs=tree.jobs if with_jobs else [],

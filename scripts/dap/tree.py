@@ -55,6 +55,8 @@ class HostTree:
     Attributes:
         reload: services that read renewed certificates or other files at a signal.
         commands: what sets rotated secrets in running services. Holds secrets.
+        token_commands: what makes the platform's tokens in running services, where a job asks for it. Holds
+            secrets.
         first: services that the provisioning jobs work on, so they start before the others.
         jobs: the service that runs the jobs, if it is on this host.
         only: files and folders that are brought into state; all if empty.
@@ -65,6 +67,7 @@ class HostTree:
     directories: list[Directory] = field(default_factory=list)
     reload: list[dict[str, Any]] = field(default_factory=list)
     commands: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    token_commands: list[dict[str, Any]] = field(default_factory=list, repr=False)
     services: list[str] = field(default_factory=list)
     first: list[str] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)

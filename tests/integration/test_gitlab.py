@@ -67,13 +67,21 @@ class GitlabPlatform(DeployedPlatform):
         context = ssl.create_default_context(cafile=str(self.ca_file))
         return http.client.HTTPSConnection(address.netloc, context=context, timeout=LIMIT_S)
 
-    def ask(self, method: str, path: str, service: str = "gitlab") -> tuple[int, dict[str, str], bytes]:
+    def ask(
+        self, method: str, path: str, service: str = "gitlab", token: str = ""
+    ) -> tuple[int, dict[str, str], bytes]:
         connection = self.connect(service)
-        connection.request(method, path)
+        connection.request(method, path, headers={"PRIVATE-TOKEN": token} if token else {})
         answer = connection.getresponse()
         found = answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read()
         connection.close()
         return found
+
+    @property
+    def token(self) -> str:
+        """What the platform uses GitLab's API with."""
+        stored = yaml.safe_load((self.secrets / "secrets.yml").read_text(encoding="utf-8"))
+        return str(stored["values"]["gitlab.api_token"])
 
     def seen(self, path: str = "/-/stand-in/seen") -> dict[str, Any]:
         """What the double says of this request and of others before."""
@@ -207,6 +215,27 @@ def test_object_storage_works_with_the_configured_login_in_every_bucket(gitlab: 
 
 def test_second_deploy_changes_nothing(gitlab: GitlabPlatform) -> None:
     assert gitlab.deploy() == 0
+
+
+def test_token_that_was_revoked_is_replaced_by_the_next_deploy(gitlab: GitlabPlatform) -> None:
+    old = gitlab.token
+    assert re.fullmatch(r"glpat-[A-Za-z0-9]{30}", old)
+    assert json.loads(gitlab.ask("GET", "/api/v4/user", token=old)[2])["is_admin"]
+    assert gitlab.ask("DELETE", "/api/v4/personal_access_tokens/self", token=old)[0] == 204
+    planned = gitlab.dap("plan", "--json")
+    assert planned.returncode == 3
+    plan = json.loads(planned.stdout)
+    assert [change["what"] for change in plan["provisioning"]] == ["gitlab: api_token renewed"]
+    assert gitlab.token == old
+    deployed = json.loads(gitlab.must("deploy", "--no-verify", "--json"))
+    assert deployed["rotated"] == ["gitlab.api_token"]
+    assert [change["what"] for change in deployed["provisioning"]] == ["gitlab: api_token set"]
+    assert deployed["containers"] == []
+    new = gitlab.token
+    assert new != old
+    assert gitlab.ask("GET", "/api/v4/user", token=new)[0] == 200
+    # In the container there is no file with it.
+    assert gitlab.execute("ls", "/run/secrets").split() == ["root_password", "s3_credentials"]
 
 
 def test_state_outlives_the_container(gitlab: GitlabPlatform) -> None:

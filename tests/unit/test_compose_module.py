@@ -543,8 +543,55 @@ def test_a_job_in_check_mode_asks_the_servers_that_run(docker: FakeDocker, root:
         "provisioning": ["bucket"],
         "asked": ["web", "outside"],
         "unasked": {"db": "does not run"},
+        "renew": [],
     }
     assert not docker.calls_of("up")
+
+
+TOKEN = {
+    "key": "web.api_token",
+    "service": "web",
+    "command": ["app-admin", "set-token"],
+    "input": base64.b64encode(b"the-token").decode(),
+    "secret": "the-token",
+    "change": "web: api_token set",
+}
+
+
+def wanting(*wants: str, **more: Any) -> str:
+    return json.dumps({"changed": [], "ok": 1, "wants": wants, **more}) + "\n"
+
+
+def test_a_token_that_a_job_wants_is_made_and_the_job_run_again(docker: FakeDocker, root: Path) -> None:
+    made = docker.folder / "made"
+    first, second = wanting("web.api_token").strip(), wanting(renew=["web.other"]).strip()
+    docker.answer("compose * run *", then=f"[ -e {made} ] && echo '{second}' || echo '{first}'")
+    docker.answer("exec *", then=f"cat > {made}")
+
+    result = job(root, commands=[TOKEN, {**TOKEN, "key": "db.api_token", "service": "db"}])
+
+    assert (result["changed"], result["changes"]) == (True, ["web: api_token set"])
+    assert result["dap"]["renew"] == ["web.other"]
+    assert made.read_text(encoding="utf-8") == "the-token"
+    assert docker.calls_of("exec") == [f"exec --interactive {BY_SERVICE['web']['Id']} app-admin set-token"]
+    assert len(docker.calls_of("run")) == 2
+
+
+def test_a_token_that_stays_refused_is_a_failure(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * run *", wanting("web.api_token"))
+    docker.answer("exec *")
+
+    assert job(root, commands=[TOKEN])["msg"] == "web.api_token: not accepted, although it was just set"
+
+
+def test_a_token_is_not_made_in_check_mode(docker: FakeDocker, root: Path) -> None:
+    docker.answer("compose * run *", wanting("web.api_token", unasked={"web": "its token is not made yet"}))
+
+    result = job(root, check=True, commands=[TOKEN])
+
+    assert result["dap"]["provisioning"] == ["web: api_token set"]
+    assert result["dap"]["unasked"] == {"web": "its token is not made yet"}
+    assert not docker.calls_of("exec")
 
 
 @pytest.mark.parametrize("case", ["nothing is deployed", "nothing runs"])

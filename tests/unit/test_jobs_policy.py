@@ -140,4 +140,6 @@ def test_report_is_one_line_of_json() -> None:
         "ok": 3,
         "asked": [],
         "unasked": {},
+        "wants": [],
+        "renew": [],
     }

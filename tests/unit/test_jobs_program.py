@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from dap.jobs import __main__ as program
-from dap.jobs.report import Report
+from dap.jobs.report import LaterError, Report
 
 STATE = {
     "postgres": [{"service": "db"}, {"service": "ill"}],
     "s3": [{"service": "store"}],
     "portainer": [{"service": "panel"}],
+    "gitlab": [],
 }
 
 
@@ -55,6 +56,8 @@ def test_check_goes_on_and_says_who_could_not_be_asked(capsys: pytest.CaptureFix
         "ok": 0,
         "asked": ["db", "store"],
         "unasked": {"ill": "ConnectionError: refused"},
+        "wants": [],
+        "renew": [],
     }
 
 
@@ -100,3 +103,18 @@ def test_what_is_not_right_is_made_unless_only_checked(check: bool, made: list[s
     assert report.ensure(True, "right already", lambda: done.append("never")) is True
     assert report.ensure(False, "thing made", lambda: done.append("thing")) is False
     assert (done, report.changed, report.unchanged) == (made, ["thing made"], 1)
+
+
+def test_server_that_waits_for_its_token_is_no_failure_and_the_others_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(server: dict[str, Any], report: Report) -> None:
+        report.wants.append("panel.api_token")
+        raise LaterError("its token is not made yet")
+
+    monkeypatch.setattr(program.AFTER[0], "provision", wait)
+    program.STATE.write_text(json.dumps({**STATE, "gitlab": [{"service": "code"}]}), encoding="utf-8")
+    code, told, error = run(capsys, "after")
+    assert (code, error, told["changed"]) == (0, "", ["code: thing made"])
+    assert (told["asked"], told["unasked"]) == (["code"], {"panel": "its token is not made yet"})
+    assert told["wants"] == ["panel.api_token"]

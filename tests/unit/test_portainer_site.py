@@ -69,7 +69,8 @@ def test_default_site_leaves_it_out_and_says_why(inventory: Path) -> None:
     assert "portainer" not in site.services
     assert reasons["portainer"] == OFF
     assert reasons["portainer-agent"].startswith("off by default: whoever may log in to Portainer is root")
-    assert not works_after(site)
+    assert works_after(site)
+    assert not works_after(written(inventory, {"gitlab": {"enabled": False}}))
 
 
 def test_agent_without_the_server_is_refused(inventory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def site(*more: Any, **settings: Any) -> Site:
         "app",
         secrets={"token": 30, "key": 40},
         rotation=[{"secret": "key", "fixed": "encrypts the database"}],
+        tokens=[
+            {
+                "name": "api",
+                "length": 20,
+                "prefix": "app-",
+                "command": ["set-token"],
+                "input": "tokens/api.j2",
+            }
+        ],
         databases=[{"server": "postgres", "name": "app"}],
         buckets=[{"name": "app"}],
     )
@@ -60,7 +70,7 @@ def store_of(site: Site, tmp_path: Path) -> SecretStore:
     credentials = Credentials(site, store)
     desired_state(site, credentials)
     for service in site.services.values():
-        for name in service.manifest.secrets:
+        for name in (*service.manifest.secrets, *(token.name for token in service.manifest.tokens)):
             credentials.secret(service, name)
     list(credentials.logins())
     store.save()
@@ -88,6 +98,18 @@ def test_who_starts_anew_is_told() -> None:
     }
 
 
+def test_a_token_has_its_prefix_and_nobody_starts_anew_for_it(tmp_path: Path) -> None:
+    known = site()
+    store = store_of(known, tmp_path)
+    old = store.all_values()["app.api"].reveal()
+    begun(known, store, "app.api")
+    new = store.all_values()["app.api"].reveal()
+    assert old != new
+    for value in (old, new):
+        assert re.fullmatch(r"app-[A-Za-z0-9]{20}", value)
+    assert rotation.rotatable(known)["app.api"].restarts == ()
+
+
 def test_a_service_that_reads_an_administrators_password_starts_anew(tmp_path: Path) -> None:
     (tmp_path / "admin" / "secrets").mkdir(parents=True)
     template = tmp_path / "admin" / "secrets" / "pgpass.j2"
@@ -112,7 +134,7 @@ REFUSED = {
     "alll": ("'alll' is not a secret that can be rotated", "did you mean all?"),
     "app": (
         "'app' is not a secret that can be rotated",
-        "did you mean app.database.app, app.s3_secret_key or app.token?",
+        "did you mean app.api, app.database.app, app.s3_secret_key or app.token?",
     ),
     "xyz": ("'xyz' is not a secret that can be rotated", "dap -e team rotate --list"),
     "app.key": ("app.key cannot be rotated: it encrypts the database", "dap -e team rotate --list"),
@@ -217,7 +239,7 @@ def test_the_list_tells_what_is_pending(tmp_path: Path) -> None:
     known = site()
     store = store_of(known, tmp_path)
     begun(known, store, "app.token")
-    assert rotation.as_json(known, store)[2] == {
+    assert rotation.as_json(known, store)[3] == {
         "secret": "app.token",
         "what": "App: token",
         "restarts": ["app"],

@@ -53,6 +53,7 @@ class Project:
             checked_path(item["path"]): base64.b64decode(item["content"]) for item in given["planned_files"]
         }
         self.arguments: list[str] = given["arguments"]
+        self.commands: list[dict[str, Any]] = given["commands"]
         self.job_input = base64.b64decode(given["job_input"]).decode()
         self.changed_paths = {
             path for path in {*given["changed_paths"], *Tree(self.root).owned(PENDING)} if self.concerns(path)

@@ -41,7 +41,16 @@ def job_result(finished: Finished, service: str) -> dict[str, Any]:
         summary = json.loads(lines[-1])
         changes, in_order = list(summary["changed"]), int(summary["ok"])
         asked, unasked = list(summary.get("asked") or []), dict(summary.get("unasked") or {})
+        wants, renew = list(summary.get("wants") or []), list(summary.get("renew") or [])
     except (ValueError, KeyError, TypeError, IndexError):
         last = lines[-1][:200] if lines else "nothing"
         return {"changed": False, "msg": f"{service} should end with a summary in JSON, but wrote: {last}"}
-    return {"changed": bool(changes), "changes": changes, "ok": in_order, "asked": asked, "unasked": unasked}
+    return {
+        "changed": bool(changes),
+        "changes": changes,
+        "ok": in_order,
+        "asked": asked,
+        "unasked": unasked,
+        "wants": wants,
+        "renew": renew,
+    }

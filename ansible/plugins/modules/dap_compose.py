@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.dap_commands import COMMAND_OPTIONS, container_of, execute
 from ansible.module_utils.dap_compose_project import Project
 from ansible.module_utils.dap_docker import PROJECT_LABEL, Container, DockerError, NoEngineError, run_docker
 from ansible.module_utils.dap_files import TreeError
@@ -80,6 +81,14 @@ options:
     type: str
     default: ""
     description: What the job has to bring about, in base64, to be read by it instead of the file that it has.
+  commands:
+    type: list
+    elements: dict
+    default: []
+    description:
+      - What makes tokens of which the job says that services do not accept them, each with its C(key).
+      - Otherwise as in M(dap_exec).
+      - A job that says so is run once more after the command.
 """
 
 RETURN = """
@@ -97,6 +106,7 @@ dap:
     - C(containers) lists what happens to them, each with C(service), C(action), in check mode C(reasons).
     - C(provisioning) lists the changes of the job, C(asked) the servers that it has looked at in check mode.
     - C(unasked) says of a server why it could not look at it, C(reason) of the rest.
+    - C(renew) lists the keys of secrets for which the job wants new values.
     - C(left_paths) are those given to C(up).
 """
 
@@ -155,7 +165,30 @@ def run_job(project: Project, check: bool) -> dict[str, Any]:
     if "msg" in started:
         return started
     result = project.job(containers, project.job_input)
+    if result.get("wants"):
+        result = with_tokens(project, containers, result)
     return {**started, **result, "changed": result["changed"] or started.get("changed", False)}
+
+
+def with_tokens(
+    project: Project, containers: Sequence[Container], first: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make the tokens that a job wants, then run it again."""
+    made = []
+    for entry in wanted_commands(project, first):
+        project.progress.say(f"{entry['service']}: {' '.join(entry['command'])}")
+        execute(entry, container_of(containers, entry["service"]), project.wait_seconds)
+        made.append(entry["change"])
+    second = project.job(containers, project.job_input)
+    if still := second.get("wants"):
+        second["msg"] = f"{', '.join(still)}: not accepted, although it was just set"
+    changes = [*first["changes"], *made, *second.get("changes", [])]
+    return {**second, "changed": bool(changes), "changes": changes}
+
+
+def wanted_commands(project: Project, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The commands for the tokens that a job wants."""
+    return [entry for entry in project.commands if entry["key"] in result.get("wants", [])]
 
 
 def check_job(project: Project, containers: Sequence[Container]) -> dict[str, Any]:
@@ -171,7 +204,9 @@ def check_job(project: Project, containers: Sequence[Container]) -> dict[str, An
     if "msg" in result:
         # A deploy brings the jobs themselves into state first.
         return {**nothing, "reason": result["msg"]}
-    return {**result, "unasked": {**result["unasked"], **unasked}}
+    changes = [*result["changes"], *(entry["change"] for entry in wanted_commands(project, result))]
+    unasked = {**result["unasked"], **unasked}
+    return {**result, "changed": bool(changes), "changes": changes, "unasked": unasked}
 
 
 def remove(project: Project, check: bool) -> dict[str, Any]:
@@ -215,7 +250,7 @@ def containers_in(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def described(result: Mapping[str, Any]) -> dict[str, Any]:
     """The result for the program."""
-    job = {name: result[name] for name in ("asked", "unasked", "reason") if name in result}
+    job = {name: result[name] for name in ("asked", "unasked", "reason", "renew") if name in result}
     return {"containers": containers_in(result), "provisioning": result.get("changes", []), **job}
 
 
@@ -249,6 +284,12 @@ def make_module() -> AnsibleModule:
             },
             "arguments": {**strings, "default": []},
             "job_input": {"type": "str", "default": "", "no_log": True},
+            "commands": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"key": {**text, "no_log": False}, **COMMAND_OPTIONS},
+            },
         },
         required_if=[("state", "run", ["arguments"])],
         supports_check_mode=True,

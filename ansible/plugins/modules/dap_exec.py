@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.dap_docker import Container, DockerError, project_containers, run_docker
+from ansible.module_utils.dap_commands import COMMAND_OPTIONS, container_of, execute
+from ansible.module_utils.dap_docker import DockerError, project_containers, run_docker
 from ansible.module_utils.dap_probe import search_path
 
 DOCUMENTATION = """
@@ -36,52 +34,17 @@ changed_items: {type: list, returned: always, description: "What was changed, or
 """
 
 
-def container_of(containers: Sequence[Container], service: str) -> Container:
-    """The running container of a service.
-
-    Raises:
-        DockerError: there is none.
-    """
-    for container in containers:
-        if container.service == service and container.well and not container.one_off:
-            return container
-    raise DockerError(f"{service} does not run")
-
-
-def execute(entry: Mapping[str, Any], container: Container, wait_seconds: int) -> None:
-    """Run one command.
-
-    Raises:
-        DockerError: it failed; its last words are in the message.
-    """
-    given = base64.b64decode(entry["input"]).decode()
-    argv = ["exec", "--interactive", container.identifier, *entry["command"]]
-    finished = run_docker(argv, timeout=wait_seconds, stdin=given)
-    if finished.returncode:
-        said = [line for line in finished.stderr.splitlines() if line.strip()]
-        words = "".join(f"\n  {line}" for line in said[-5:])
-        program = " ".join(entry["command"])
-        raise DockerError(f"{entry['service']}: {program} ended with status {finished.returncode}{words}")
-
-
 def main() -> None:
     """Run as an Ansible module."""
-    text = {"type": "str", "required": True}
     module = AnsibleModule(
         argument_spec={
-            "project": text,
+            "project": {"type": "str", "required": True},
             "wait_seconds": {"type": "int", "default": 300},
             "commands": {
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "options": {
-                    "service": text,
-                    "command": {"type": "list", "elements": "str", "required": True},
-                    "input": {**text, "no_log": True},
-                    "secret": {**text, "no_log": True},
-                    "change": text,
-                },
+                "options": COMMAND_OPTIONS,
             },
         },
         supports_check_mode=True,

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import portainer, postgres, s3
-from .report import Report
+from . import gitlab, portainer, postgres, s3
+from .report import LaterError, Report
 
 STATE = Path("/run/secrets/desired_state.json")
 BEFORE = (postgres, s3)
-AFTER = (portainer,)
+AFTER = (portainer, gitlab)
 ADDRESS = ("host", "port", "verify", "endpoint", "secure")
 
 
@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
             try:
                 job.provision(server, report)
                 report.asked.append(server["service"])
+            except LaterError as error:
+                report.unasked[server["service"]] = str(error)
             except Exception as error:  # the job's own line, whatever library it came from
                 if report.check:
                     report.unasked[server["service"]] = f"{type(error).__name__}: {error}"

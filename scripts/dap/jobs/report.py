@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
+class LaterError(Exception):
+    """Nothing can be asked of a server now; the text says what it waits for, and the report what to do."""
+
+
 @dataclass
 class Report:
     """Collects changes.
@@ -17,6 +21,8 @@ class Report:
         unchanged: number of things that were right already.
         asked: servers that were looked at.
         unasked: servers that could not be, and why.
+        wants: keys of tokens that a server does not accept: a command has to make them there.
+        renew: keys of secrets that want another value: they were revoked, or are about to end.
     """
 
     check: bool = False
@@ -24,6 +30,9 @@ class Report:
     unchanged: int = 0
     asked: list[str] = field(default_factory=list)
     unasked: dict[str, str] = field(default_factory=dict)
+
+    wants: list[str] = field(default_factory=list)
+    renew: list[str] = field(default_factory=list)
 
     def ensure(self, right: bool, change: str, make: Callable[[], object]) -> bool:
         """Call ``make`` if the thing is not ``right`` yet, and note ``change``; returns ``right``."""
@@ -43,5 +52,7 @@ class Report:
                 "ok": self.unchanged,
                 "asked": self.asked,
                 "unasked": self.unasked,
+                "wants": self.wants,
+                "renew": self.renew,
             }
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Action = Literal["created", "recreated", "restarted", "removed", "reloaded"]
@@ -67,6 +67,15 @@ class Plan:
     left_out: Mapping[str, str] = field(default_factory=dict)
     left_alone: list[str] = field(default_factory=list)
     differences: list[Change] = field(default_factory=list)
+
+    def then(self, later: Plan) -> Plan:
+        """What changes in two runs, one after the other; what both of them say counts once."""
+        joined: dict[str, Any] = {
+            name: list(dict.fromkeys([*getattr(self, name), *value]))
+            for name, value in vars(later).items()
+            if isinstance(value, list)
+        }
+        return replace(later, **joined)
 
     @property
     def changes(self) -> list[Change]:

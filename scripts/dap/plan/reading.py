@@ -45,6 +45,11 @@ def read(run: Run, site: Site, certificates: Tls) -> Plan:
     return plan
 
 
+def wanted_renewals(run: Run) -> list[str]:
+    """The keys of secrets for which jobs want other values."""
+    return [key for event in run.events for key in (event.get("dap") or {}).get("renew", [])]
+
+
 def _sort_in(plan: Plan, event: Event) -> None:
     """Put the changes of a task to those of their kind."""
     role = str(event.get("role", ""))

@@ -136,14 +136,15 @@ class SecretStore:
             store.repairs = files.make_private(_private_paths(directory, store.path))
         return store
 
-    def get(self, key: str, length: int = 40) -> Secret:
+    def get(self, key: str, length: int = 40, prefix: str = "") -> Secret:
         """The secret of that name; letters and digits are generated where it is missing or blank.
 
         Args:
             key: dotted, ``mlflow.database_password``.
             length: of a generated value, in characters; one that is there keeps its length.
+            prefix: what stands before a generated value.
         """
-        return self._fill(key, length, _SAFE)
+        return self._fill(key, length, _SAFE, prefix)
 
     def access_key(self, key: str) -> Secret:
         """Like `get`, for the public half of an S3 key pair: 20 capitals and digits."""
@@ -173,8 +174,8 @@ class SecretStore:
             self._previous[key] = [*kept, found]
         self._values[key] = value
 
-    def rotate(self, key: str, length: int = 40) -> bool:
-        """Replace a secret by a generated one of ``length`` characters.
+    def rotate(self, key: str, length: int = 40, prefix: str = "") -> bool:
+        """Replace a secret by a generated one of ``length`` characters after the ``prefix``.
 
         One that is missing is left for `get`, and one whose last replacement has not reached the services yet
         keeps that value: nobody has used it.
@@ -185,7 +186,7 @@ class SecretStore:
         found = self.peek(key)
         if found is None or self.previous(key):
             return False
-        self.replace(key, _generated(length, _SAFE))
+        self.replace(key, _generated(length, _SAFE, prefix))
         return True
 
     def previous(self, key: str) -> list[Secret]:
@@ -224,12 +225,12 @@ class SecretStore:
         self._raw, self._written = raw, text
         return True
 
-    def _fill(self, key: str, length: int, alphabet: str) -> Secret:
+    def _fill(self, key: str, length: int, alphabet: str, prefix: str = "") -> Secret:
         if not _KEY_SHAPE.fullmatch(key):
             raise ValueError(f"not a key of a secret: {key!r}")
         found = self.peek(key)
         if found is None:
-            found = _generated(length, alphabet)
+            found = _generated(length, alphabet, prefix)
             self._values[key] = found
         return found
 
@@ -242,8 +243,8 @@ class SecretStore:
         return document.text()
 
 
-def _generated(length: int, alphabet: str) -> Secret:
-    return Secret("".join(secrets.choice(alphabet) for _ in range(length)))
+def _generated(length: int, alphabet: str, prefix: str) -> Secret:
+    return Secret(prefix + "".join(secrets.choice(alphabet) for _ in range(length)))
 
 
 def ownership_conflict(

@@ -248,9 +248,13 @@ def _missing_parts(service: Service) -> Iterator[Fault]:
             suggestion = wording.one_of(rotation.secret, manifest.secrets)
             text = Wording("is not one of the service's secrets", suggestion)
             yield Fault(("rotation", index, "secret"), text, value=rotation.secret)
-        if rotation.input and not (service.folder / rotation.input).is_file():
-            path = layout.shown(service.folder / rotation.input)
-            yield Fault(("rotation", index, "input"), Wording("is not a file", f"write {path}"))
+        if rotation.input:
+            yield from _missing_input(service, ("rotation", index, "input"), rotation.input)
+    for index, token in enumerate(manifest.tokens):
+        if token.name in manifest.secrets:
+            text = Wording("is the name of one of its secrets too", "write another name")
+            yield Fault(("tokens", index, "name"), text, value=token.name)
+        yield from _missing_input(service, ("tokens", index, "input"), token.input)
     for index, port in enumerate(manifest.ports):
         if port.container is None and port.name not in Ports.model_fields:
             text = Wording(
@@ -282,6 +286,12 @@ def _missing_parts(service: Service) -> Iterator[Fault]:
                 (),
                 Wording(f"has no {file} beside it", f"write {path}, as docs/how-to/add-a-service.md shows"),
             )
+
+
+def _missing_input(service: Service, location: Location, file: str) -> Iterator[Fault]:
+    if not (service.folder / file).is_file():
+        path = layout.shown(service.folder / file)
+        yield Fault(location, Wording("is not a file", f"write {path}"))
 
 
 def _taken_names(services: Mapping[str, Service]) -> Iterator[tuple[str, Fault]]:

@@ -22,6 +22,7 @@ from dap.services.manifest_values import (
     Mode,
     Name,
     Pids,
+    Prefix,
     Seconds,
     Signal,
     Size,
@@ -263,6 +264,25 @@ class Rotation(ManifestSection):
         return self
 
 
+class Token(ManifestSection):
+    """A secret by which the platform itself uses the service's API. The container gets no file with it.
+
+    The provisioning jobs find out whether the service accepts it; where it does not, the command makes it.
+    """
+
+    name: Identifier = Field(description="Name of the secret.", examples=["api_token"])
+    length: Length = Field(30, description="Length of what is generated.", examples=[30])
+    prefix: Prefix = Field("", description="What stands before that.", examples=["glpat-"])
+    command: list[Text] = Field(
+        description="Command that makes it in the running container; it gets `input` on its standard input.",
+        examples=[["app-admin", "set-token"]],
+    )
+    input: Text = Field(
+        description="Template in the service's folder, with the variables of those in `secrets/`.",
+        examples=["tokens/api_token.j2"],
+    )
+
+
 class Manifest(ManifestSection):
     """All that the platform needs to know of a service."""
 
@@ -377,6 +397,13 @@ class Manifest(ManifestSection):
         {},
         description="Secrets of other services that this one reads too: name to service; files like its own.",
         examples=[{"agent_secret": "portainer"}],
+    )
+    tokens: list[Token] = Field(
+        [],
+        description="Secrets by which the platform itself uses the service's API, made by a command.",
+        examples=[
+            [{"name": "api_token", "command": ["app-admin", "set-token"], "input": "tokens/api_token.j2"}]
+        ],
     )
     rotation: list[Rotation] = Field(
         [],

@@ -97,3 +97,9 @@ Pids = Annotated[
 Length = Annotated[
     int, Field(ge=12, le=128), BeforeValidator(values.number("a number of characters", 12, 128))
 ]
+Prefix = Annotated[
+    str,
+    BeforeValidator(
+        values.matching(r"[A-Za-z0-9._~-]{0,20}", "is not a prefix of at most 20 letters, digits and . _ ~ -")
+    ),
+]
