@@ -240,9 +240,13 @@ class Deployment:
         """The images of all services that run."""
         settings = self.site.platform.services
         chosen = {name: own.image for name, own in settings.items() if own.image}
-        references, builds = images.resolve(self.site.services, chosen, self.site.external)
+        wanted_environments = self.site.environments
+        references, builds = images.resolve(
+            self.site.services, chosen, self.site.external, wanted_environments
+        )
         mirror = self.site.platform.mirrors.registry
-        return images.Images(references, builds, images.pulls(references, builds, mirror))
+        pulls = images.pulls(references, builds, mirror)
+        return images.Images(references, builds, pulls, frozenset(wanted_environments))
 
     def _find_foreign_data(
         self, store: SecretStore, facts: Mapping[str, HostFacts], problems: Problems

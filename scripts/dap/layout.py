@@ -13,6 +13,11 @@ def compose_dir() -> Path:
     return ROOT / "compose"
 
 
+def environments_dir() -> Path:
+    """The folder with one folder for each environment."""
+    return ROOT / "environments"
+
+
 def ansible_dir() -> Path:
     """The folder with playbooks and roles."""
     return ROOT / "ansible"

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from dap import environments
 from dap.configuration.inventory import Host, Inventory, load_inventory
 from dap.configuration.schema import Platform, ServiceSettings
 from dap.errors import ConfigurationError, DapError, Finding
-from dap.layout import compose_dir, inventory_dir, shown
+from dap.layout import compose_dir, environments_dir, inventory_dir, shown
 from dap.services import choices, customization
 from dap.services.manifest import Port, Service, Web, find_folders, load_services
 
@@ -55,12 +56,20 @@ class Site:
         services: those that run here, by name, in alphabetical order.
         left_out: services that do not run here, and why.
         external: services in whose place the operator names a server.
+        chosen_environments: folders of those that the operator wants, by name.
     """
 
     inventory: Inventory
     services: Mapping[str, Service]
     left_out: Mapping[str, tuple[Service, str]] = field(default_factory=dict)
     external: Mapping[str, Service] = field(default_factory=dict)
+    chosen_environments: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def environments(self) -> Mapping[str, Path]:
+        """Folders of the environments whose images are needed here, by name."""
+        used = any(service.manifest.environments for service in self.services.values())
+        return self.chosen_environments if used else {}
 
     @property
     def platform(self) -> Platform:
@@ -196,8 +205,13 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     services = load_services(folders)
     settings = inventory.platform.services
     file = shown(inventory.platform_file)
+    environment_folders = environments.find_environments(
+        [environments_dir(), inventory_dir(inventory_name) / "environments"]
+    )
+    wanted = inventory.platform.environments
     findings = [
         *customization.findings(roots[1], folders),
+        *environments.findings(environment_folders, wanted, services, file),
         *choices.findings(services, inventory.platform, file),
     ]
     if findings:
@@ -208,7 +222,7 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
         reasons |= choices.without_other_hosts(services, settings)
     kept = {name: service for name, service in services.items() if name not in {*external, *reasons}}
     left_out = {name: (services[name], reason) for name, reason in reasons.items()}
-    site = Site(inventory, kept, left_out, external)
+    site = Site(inventory, kept, left_out, external, environments.chosen(environment_folders, wanted))
     # It asks for servers, which know what a site is.
     from dap import collisions
 

@@ -397,6 +397,17 @@ class Platform(Section):
         description="Settings of single services, by the service's name.",
         examples=[{"mlflow": {"memory": "2g"}}],
     )
+    environments: (
+        tuple[Annotated[str, StringConstraints(max_length=40), BeforeValidator(values.one_line(40))], ...]
+        | None
+    ) = Field(
+        default=None,
+        description=(
+            "Environments whose images the hosts get: folders of `environments/`, here or in the inventory."
+            " All that there are, without it."
+        ),
+        examples=[["analysis"]],
+    )
     extra_hosts: dict[values.HostName, values.KnownAddress] = Field(
         default={},
         description="Names that no DNS server knows, with their addresses: for the hosts and all containers.",

@@ -115,20 +115,25 @@ class Images:
         references: of every service.
         builds: those that are built, in the order of building.
         pulls: those that come from registries.
+        environments: names of those among the built ones that are environments.
     """
 
     references: Mapping[str, str]
     builds: list[Build]
     pulls: list[Pull]
+    environments: frozenset[str] = frozenset()
 
     def of(self, services: Mapping[str, Service]) -> Images:
         """What is needed for ``services``: their images, and what those are built upon."""
         needed = {service.manifest.image.same_as or name for name, service in services.items()}
+        if any(service.manifest.environments for service in services.values()):
+            needed |= self.environments
         built = {build.name for build in self.builds} & needed
         return Images(
             {name: self.references[name] for name in services},
             [build for build in self.builds if built and build.name in {*built, BASE}],
             [pull for pull in self.pulls if services.keys() & {*pull.services}],
+            self.environments & needed,
         )
 
 
@@ -144,12 +149,14 @@ def resolve(
     services: Mapping[str, Service],
     chosen: Mapping[str, str] | None = None,
     absent: Mapping[str, Service] | None = None,
+    environments: Mapping[str, Path] | None = None,
 ) -> tuple[dict[str, str], list[Build]]:
     """The image reference of every service, and the images to build for them, the base first.
 
     Args:
         chosen: images that the operator wants in place of the services' own.
         absent: services that do not run, whose images others may run.
+        environments: folders of environments, by name.
     """
     chosen = chosen or {}
     base = build_of(BASE, DEBIAN_SUITE, {"": compose_dir() / BASE / "image"}, DEBIAN_TAG)
@@ -164,6 +171,8 @@ def resolve(
         image = service.manifest.image
         sources = {"": service.folder / "image"} | {key: ROOT / path for key, path in image.include.items()}
         builds[name] = build_of(name, image.build or "", sources, base.tag)
+    for name, folder in (environments or {}).items():
+        builds[name] = build_of(name, DEBIAN_SUITE, {"": folder}, base.tag)
     references = {}
     for name, service in services.items():
         image = service.manifest.image

@@ -338,6 +338,11 @@ class Manifest(ManifestSection):
     needs: list[Text] = Field(
         [], description="Services that must be healthy before it starts.", examples=[["postgres-service"]]
     )
+    environments: values.Switch = Field(
+        False,
+        description="It runs containers of the environments' images, so every host that runs it has them.",
+        examples=[True],
+    )
     provides: (
         Annotated[
             Literal["postgres", "s3", "proxy", "jobs", "images"],
