@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 INVENTORY ?= local
+RUNNERS ?= 2
 BIN := .venv/bin
 
 ##@ Use
@@ -36,6 +37,15 @@ test: check ## All of it: the checks, then real deployments on this machine
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --quiet tests/double
 	$(BIN)/pytest -m alone tests/integration
 	$(BIN)/pytest -m "not alone" --numprocesses 3 --dist loadscope --no-loadscope-reorder tests/integration
+	$(BIN)/pytest --quiet tests/lab
+
+.PHONY: lab
+lab: dev-env ## Several machines on this one, with the platform on them (RUNNERS=2)
+	$(BIN)/python -m tests.lab up $(RUNNERS)
+
+.PHONY: lab-down
+lab-down: dev-env ## Remove the lab
+	$(BIN)/python -m tests.lab down
 
 .PHONY: check
 check: dev-env ## Linters, types, schemas, rendered files, unit tests (under a minute)

@@ -340,14 +340,17 @@ def _place(deployment: Deployment) -> Place:
 
 def _planned(inventory: str, *, diff: bool, only: Sequence[str], as_json: bool) -> bool:
     """Print what a deploy would change; whether that is anything."""
+    from dap.partial import refuse_failed
     from dap.plan.text import of_plan
 
     deployment = _deployment(inventory, "plan")
     outcome = deployment.run(check=True, diff=diff, only=only)
     if as_json:
-        _print_json({**outcome.plan.as_json(), "warnings": outcome.warnings, "log": str(outcome.log)})
+        told = {"warnings": outcome.warnings, "failed": outcome.failed, "log": str(outcome.log)}
+        _print_json({**outcome.plan.as_json(), **told})
     else:
         click.echo(as_typed(of_plan(outcome.plan, deployment.site, outcome.warnings)))
+    refuse_failed(outcome, deployment.inventory)
     return outcome.plan.count > 0
 
 
@@ -361,6 +364,7 @@ def _prove(
 ) -> None:
     """Verify what a deploy did, if wanted, and tell all of it."""
     from dap import summary
+    from dap.partial import refuse_failed
 
     results: list[Result] = []
     if prove:
@@ -368,10 +372,11 @@ def _prove(
             results = _verified(_place(deployment), only)
     if as_json:
         checks = {"checks": [result.as_json() for result in results]} if prove else {}
-        told = {"rotated": outcome.rotated, "warnings": outcome.warnings, "log": str(outcome.log)}
-        _print_json({**outcome.plan.as_json(), **told} | checks)
+        told = {"rotated": outcome.rotated, "warnings": outcome.warnings, "failed": outcome.failed}
+        _print_json({**outcome.plan.as_json(), **told, "log": str(outcome.log)} | checks)
     else:
         click.echo(as_typed(summary.of_deploy(deployment.site, outcome, results)))
+    refuse_failed(outcome, deployment.inventory)
     if any(not result.ok for result in results):
         name = deployment.inventory.name
         raise DapError("the platform is deployed, but not all of it works", f"dap -e {name} status")

@@ -54,7 +54,9 @@ def argv_on(host: Host, argv: Sequence[str]) -> list[str]:
     program, *how = ssh_argv(host)
     quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in argv)
     sudo = "" if host.variables.get("ansible_user") == "root" else "sudo -n "
-    return [program, "-o", "BatchMode=yes", *how, sudo + quoted]
+    # A machine that is off is not to hold up the answer of the others for minutes.
+    patience = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+    return [program, *patience, *how, sudo + quoted]
 
 
 def list_containers(site: Site, host: Host) -> list[Container]:

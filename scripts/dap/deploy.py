@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dap import hosts, playbook_variables, rotation
-from dap.configuration.inventory import Inventory
+from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
 from dap.distribution import PASSWORD, Distribution
 from dap.errors import DapError, Problems, RefusedError
@@ -21,6 +21,7 @@ from dap.files import make_private_folder, temporary_folder, write_temporary
 from dap.host_roles import Given, with_work
 from dap.layout import secrets_dir
 from dap.outcome import Outcome, open_log
+from dap.partial import goes_on_without
 from dap.plan.reading import foresee_new_servers, read, wanted_renewals
 from dap.playbook_variables import address_of
 from dap.preflight import facts_of, find_oversized, judge, left_out, wanted
@@ -196,7 +197,7 @@ class Deployment:
         problems = Problems()
         with self.progress.step("Preflight"):
             run = self._look(given, keep_going=True)
-            if run.failures:
+            if run.failures and not goes_on_without(run.failures, self.outcome, self.inventory, self.verb):
                 # With hosts that could not be looked at, the rest would be guesses.
                 judge(run, problems)
                 problems.refuse()
@@ -204,7 +205,7 @@ class Deployment:
             out = left_out(distribution, facts, problems)
             with problems.gathered():
                 self.site = self.site.without(out)
-            self.outcome.warnings += judge(run, problems, ignored=out)
+            self.outcome.warnings += judge(run, problems, ignored=out, absent=self.outcome.failed)
             find_oversized(self.site, facts, problems)
             self.outcome.warnings += examine(
                 self.site, Credentials(self.site, store, generate=False), problems
@@ -215,12 +216,14 @@ class Deployment:
             problems.refuse()
         return _Looked(facts, given)
 
+    @property
+    def _hosts(self) -> list[Host]:
+        """The hosts that this run works on."""
+        return [host for host in self.inventory.hosts if host.name not in self.outcome.failed]
+
     def _given(self, distribution: Distribution, trusted: Sequence[bytes]) -> dict[str, Given]:
         """What the roles that bring a host itself into state are given, by host."""
-        return {
-            host.name: Given.of(self.site, host, trusted, distribution.of(host))
-            for host in self.inventory.hosts
-        }
+        return {host.name: Given.of(self.site, host, trusted, distribution.of(host)) for host in self._hosts}
 
     def _look(self, given: Mapping[str, Given], **options: Any) -> hosts.Run:
         """Run the preflight; without ``given``, whose data a host holds is all that is to be known."""
@@ -267,7 +270,7 @@ class Deployment:
         check: bool,
     ) -> Prepared:
         """Fill secrets, issue certificates, render. The store is saved before anything uses its values."""
-        facts = looked.facts
+        facts = {host.name: looked.facts[host.name] for host in self._hosts}
         credentials = Credentials(self.site, store)
         certificates = tls.ensure(self.site, folder, store)
         self.outcome.warnings += certificates.warnings
@@ -279,7 +282,7 @@ class Deployment:
             host.name: renderer.tree(
                 self.site.services_on(host).values(), facts[host.name], address_of(host, self.inventory)
             )
-            for host in self.inventory.hosts
+            for host in self._hosts
         }
         state = rotation.jobs_state(self.site, credentials)
         if check or selection:
@@ -348,7 +351,17 @@ class Deployment:
         tags = TAGS if prepared.selection else ()
         with self.progress.step("Hosts, images and services"):
             idle = prepared.idle_tags(variables)
-            run = self._play(variables, check=check, diff=diff, tags=tags, skip_tags=idle)
+            run = self._play(
+                variables,
+                keep_going=True,
+                limit=[*prepared.trees] if self.outcome.failed else (),
+                check=check,
+                diff=diff,
+                tags=tags,
+                skip_tags=idle,
+            )
+            if run.failures and not goes_on_without(run.failures, self.outcome, self.inventory, self.verb):
+                raise hosts.failure([*self.outcome.failed.items(), *run.failures], self.outcome.log)
         self.outcome.plan = self.outcome.plan.then(read(run, self.site, prepared.certificates))
         self.outcome.changes = [(change.host, change.what) for change in self.outcome.plan.changes]
         if check:
@@ -359,7 +372,7 @@ class Deployment:
             self.outcome.warnings += [f"{host}: {note}" for note in result.get("notes", [])]
             if not check:
                 digests.remember(self.inventory.name, result.get("digests", {}))
-        if not check and not prepared.selection:
+        if not check and not prepared.selection and not self.outcome.failed:
             self.outcome.rotated += rotation.finish(self.site, store)
         return wanted_renewals(run)
 

@@ -106,7 +106,7 @@ class Distribution:
             image.reference: image
             for host in self.site.inventory.hosts
             for image in self.of(host).handed
-            if image.reference in lacking[host.name]
+            if image.reference in lacking.get(host.name, ())
         }
         return list(wanted.values())
 

@@ -54,6 +54,7 @@ def play(
     check: bool = False,
     diff: bool = False,
     keep_going: bool = False,
+    limit: Sequence[str] = (),
     tags: Sequence[str] = (),
     skip_tags: Sequence[str] = (),
     on_event: Callable[[Event], None] = lambda event: None,
@@ -65,6 +66,7 @@ def play(
 
     Args:
         log: file that the readable output is appended to.
+        limit: the hosts to work on; all if empty.
         tags: of the roles to run; all if empty.
         skip_tags: of the roles not to run.
         keep_going: leave it to the caller what a host's failure means; it is in the result.
@@ -81,6 +83,7 @@ def play(
         write_temporary(events_file, b"")
         arguments = _arguments(playbook, inventory, variables_file)
         arguments += ["--check"] * check + ["--diff"] * diff
+        arguments += ["--limit", ",".join(limit)] if limit else []
         arguments += ["--tags", ",".join(tags)] if tags else []
         arguments += ["--skip-tags", ",".join(skip_tags)] if skip_tags else []
         run = Run()
@@ -90,7 +93,7 @@ def play(
     if run.failures and keep_going:
         return run
     if code != 0 or run.failures:
-        raise _failure(run, log)
+        raise failure(run.failures, log)
     return run
 
 
@@ -189,13 +192,14 @@ def _note(event: Event, run: Run) -> None:
         run.results[task, host] = event["dap"]
 
 
-def _failure(run: Run, log: Path) -> DapError:
-    if not run.failures:
+def failure(failures: Sequence[tuple[str, str]], log: Path) -> DapError:
+    """What a run ends with where hosts failed, or Ansible itself did."""
+    if not failures:
         last = log.read_text(encoding="utf-8").strip().splitlines()[-5:]
         return DapError(
             "Ansible stopped:\n" + "\n".join(f"    {line}" for line in last),
             "read the log, correct what it names, then run the same command again",
             log=log,
         )
-    text = "\n".join(f"{host}: {message}" for host, message in run.failures)
+    text = "\n".join(f"{host}: {message}" for host, message in failures)
     return DapError(text, "correct this, then run the same command again", log=log)

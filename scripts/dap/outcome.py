@@ -23,6 +23,7 @@ class Outcome:
         rotated: keys of the secrets whose new values are in use everywhere now.
         plan: what changed, or in check mode would, by kind.
         only: the services that it was for; all if empty.
+        failed: runner hosts that could not be brought into state, and why; the others are.
         log: the full log.
     """
 
@@ -31,6 +32,7 @@ class Outcome:
     rotated: list[str] = field(default_factory=list)
     plan: Plan = field(default_factory=Plan)
     only: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
     log: Path = Path()
 
 

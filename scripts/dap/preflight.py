@@ -70,7 +70,7 @@ def left_out(
     """
     site, pulls = distribution.site, distribution.every.pulls
     out: dict[str, str] = {}
-    for host in site.inventory.hosts:
+    for host in (host for host in site.inventory.hosts if host.name in facts):
         found, supplier = facts[host.name], distribution.supplier(host)
         for name, service in site.services_on(host).items():
             auto = choices.choice(service, site.platform.services) == "auto"
@@ -112,15 +112,19 @@ def facts_of(run: Run) -> dict[str, HostFacts]:
     return {host: HostFacts.of(result["facts"]) for (_, host), result in run.results.items()}
 
 
-def judge(run: Run, problems: Problems, ignored: Collection[str] = ()) -> list[str]:
+def judge(
+    run: Run, problems: Problems, ignored: Collection[str] = (), absent: Collection[str] = ()
+) -> list[str]:
     """Warnings of all hosts.
 
     Args:
         problems: gets what is wrong with hosts, and which could not be looked at.
         ignored: services whose findings don't count, because they are left out.
+        absent: hosts that the deploy goes on without.
     """
     for host, message in run.failures:
-        problems.add(f"{host}: {message}")
+        if host not in absent:
+            problems.add(f"{host}: {message}")
     warnings: list[str] = []
     for (_, host), result in run.results.items():
         for finding in [*result["findings"], *_clock(result["facts"])]:
@@ -139,7 +143,7 @@ def judge(run: Run, problems: Problems, ignored: Collection[str] = ()) -> list[s
 
 def find_oversized(site: Site, facts: Mapping[str, HostFacts], problems: Problems) -> None:
     """Find limits that a host cannot give: the engine takes more cores than there are for an error."""
-    for host in site.inventory.hosts:
+    for host in (host for host in site.inventory.hosts if host.name in facts):
         cores = facts[host.name].cpus
         for name, settings in site.platform.services.items():
             if name in site.services_on(host) and settings.cpus and settings.cpus > cores:

@@ -71,7 +71,9 @@ class Prepared:
             staging: folder with the build contexts of images.
             check: whether it only says what would change.
         """
-        hosts = {host.name: self._of_host(host) for host in self.site.inventory.hosts}
+        hosts = {
+            host.name: self._of_host(host) for host in self.site.inventory.hosts if host.name in self.trees
+        }
         if check:
             for host, tree in self.trees.items():
                 hosts[host]["planned_files"] = planned_files(tree)
@@ -125,4 +127,5 @@ class Prepared:
         """
         hosts = variables["hosts"].values()
         rare = [tag for tag, key in _RARELY.items() if not any(own[key] for own in hosts)]
-        return [*(role for role in ROLES if role not in self.roles), *rare]
+        guard = [] if self.roles else ["guard"]
+        return [*(role for role in ROLES if role not in self.roles), *rare, *guard]

@@ -122,6 +122,7 @@ def select(site: Site, names: Sequence[str], facts: Mapping[str, HostFacts]) -> 
     running = {
         container.service
         for host in site.inventory.hosts
+        if host.name in facts
         for container in list_containers(site, host)
         if container.well
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from dap.configuration.inventory import Host
 from dap.containers import Container, argv_on, list_containers
 from dap.credentials import Credentials
 from dap.errors import DapError, RefusedError
@@ -25,12 +26,14 @@ class Status:
     Attributes:
         missing: (host, service) of services that should run and have no container.
         certificates: days that each certificate still has, by service.
+        unreached: hosts whose engine could not be asked, and why.
     """
 
     site: Site
     containers: list[Container]
     missing: list[tuple[str, str]]
     certificates: dict[str, int]
+    unreached: dict[str, str] = field(default_factory=dict)
 
     @property
     def deployed(self) -> bool:
@@ -40,7 +43,8 @@ class Status:
     @property
     def well(self) -> bool:
         """Whether everything that should run does, and is healthy."""
-        return not self.missing and all(container.well for container in self.containers)
+        all_well = all(container.well for container in self.containers)
+        return all_well and not self.missing and not self.unreached
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -48,6 +52,7 @@ class Status:
             "ok": self.well,
             "containers": [container.as_json() for container in self.containers],
             "missing": [{"host": host, "service": service} for host, service in self.missing],
+            "unreached": [{"host": host, "reason": reason} for host, reason in self.unreached.items()],
             "left_out": [
                 {"service": name, "reason": reason} for name, (_, reason) in self.site.left_out.items()
             ],
@@ -61,20 +66,41 @@ def status_of(site: Site) -> Status:
     """Ask every host.
 
     Raises:
-        DapError: if a host's engine cannot be asked.
+        DapError: if none can be asked.
     """
     hosts = site.inventory.hosts
+    found: dict[str, list[Container]] = {}
+    silent: dict[str, DapError] = {}
+
+    def ask(host: Host) -> None:
+        try:
+            found[host.name] = list_containers(site, host)
+        except DapError as error:
+            silent[host.name] = error
+
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(lambda host: list_containers(site, host), hosts))
+        list(pool.map(ask, hosts))
+    if not found:
+        raise next(iter(silent.values()))
     missing = []
-    for host, containers in zip(hosts, found, strict=True):
-        present = {container.service for container in containers}
+    for host in hosts:
+        if host.name in silent:
+            continue
+        present = {container.service for container in found[host.name]}
         wanted = [
             name for name, service in site.services_on(host).items() if service.manifest.provides != "jobs"
         ]
         missing += [(host.name, name) for name in wanted if name not in present]
     return Status(
-        site, [container for containers in found for container in containers], missing, tls.days_left(site)
+        site,
+        [container for host in hosts for container in found.get(host.name, [])],
+        missing,
+        tls.days_left(site),
+        {
+            host.name: silent[host.name].message.removeprefix(f"{host.name}: ")
+            for host in hosts
+            if host.name in silent
+        },
     )
 
 
@@ -92,6 +118,9 @@ def container_results(site: Site) -> list[Result]:
         )
     results = []
     for host in site.inventory.hosts:
+        if host.name in status.unreached:
+            results.append(Result(host.name, "containers", False, status.unreached[host.name]))
+            continue
         containers = [container for container in status.containers if container.host == host.name]
         bad = [
             f"{entry.service} is {entry.state} {entry.health}".rstrip()

@@ -31,6 +31,7 @@ def of_status(status: Status) -> str:
         for entry in status.containers
     ]
     rows += [[host, service, "missing", "", ""] for host, service in status.missing]
+    rows += [[host, "-", "unreached", "", reason] for host, reason in status.unreached.items()]
     text = table(["HOST", "SERVICE", "STATE", "SINCE", "IMAGE"], rows) if rows else "No containers."
     name = status.site.inventory.name
     ill = next((entry.service for entry in status.containers if not entry.well), None)
@@ -39,6 +40,10 @@ def of_status(status: Status) -> str:
     )
     if status.missing and not ill:
         next_step = f"\nnext: dap -e {name} deploy"
+    if status.unreached:
+        next_step = (
+            f"\nnext: see that every host runs; dap -e {name} check says what keeps one from being reached"
+        )
     out = "".join(f"\nLeft out: {left}" for left in _left_out(status.site))
     expiring = [f"{name}: {days} days" for name, days in sorted(status.certificates.items())]
     return f"{text}\n{out}\nCertificates: {', '.join(expiring) or 'none'}{next_step}"

@@ -94,7 +94,16 @@ def test_other_hosts_are_reached_as_ansible_reaches_them(
     variables: dict[str, object], options: list[str], target: str, sudo: str
 ) -> None:
     argv = argv_on(host_with(**variables), ["docker", "ps"])
-    assert argv == ["ssh", "-o", "BatchMode=yes", *options, target, f"{sudo}'docker' 'ps'"]
+    assert argv == [
+        "ssh",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "ConnectTimeout=10",
+        *options,
+        target,
+        f"{sudo}'docker' 'ps'",
+    ]
 
 
 @pytest.mark.parametrize("word", ["a b", "it's", "$HOME", "`id`", '"', "a\nb", "", "{{json .State}}", "\\"])

@@ -334,6 +334,7 @@ def present(tree: Tree, module: AnsibleModule) -> dict[str, Any]:
             *(f"{path} written" for path in plan.changed_paths),
             *(f"{path} removed" for path in plan.removed_paths),
             *(f"{path} made right" for path in sorted(plan.directories)),
+            *([f"{wanted.marker} written"] if plan.marker_missing else []),
         ],
         "dap": {"empty_directories": empty, "left_paths": left},
         **({"diff": make_diff(plan)} if module._diff else {}),
