@@ -7,12 +7,14 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gitlab
 import pytest
 from gitlab.v4.objects import Project
 
+from tests.end_to_end.pipeline import EndToEndError, connect, run
 from tests.engine import start_engine
 from tests.gitlab_double.local import LocalDouble
 from tests.gitlab_runner.container import JobsNetwork, RealRunner, docker, wait_for
@@ -106,6 +108,13 @@ listen_address = "127.0.0.1:9252"
     [runners.docker.container_labels]
       "{name}" = "1"
 """
+SHORT = """
+default: {image: IMAGE}
+summary:
+  script: [echo done | tee summary.md]
+  artifacts: {paths: [summary.md]}
+"""
+BROKEN = "{default: {image: IMAGE}, summary: {script: [echo gone wrong, exit 4]}}"
 PASSWORD = "correct-horse-battery"
 NOISE = r"^\S+Z \d\d[OE][ +]|\x1b\[[0-9;]*[mK]"
 
@@ -274,6 +283,32 @@ def test_cancelled_job_ends_and_leaves_no_container(bench: Bench) -> None:
     bench.project.jobs.get(job).cancel()
     wait_for(lambda: not docker("ps", "--all", "--quiet", *label), "its containers go")
     assert bench.project.jobs.get(job).status == "canceled"
+
+
+def files_of(folder: Path, text: str, image: str) -> Path:
+    (folder / ".gitlab-ci.yml").write_text(text.replace("IMAGE", image), encoding="utf-8")
+    return folder
+
+
+def test_check_before_a_release_follows_a_push_to_the_end_and_leaves_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.root.groups.create({"name": "Team", "path": "team"})
+    client = connect(bench.double.url, bench.double.token())
+    outcome = run(client, "team", files=files_of(tmp_path, SHORT, bench.image))
+    assert (outcome.jobs, outcome.summary) == ({"summary": "success"}, "done\n")
+    assert "echo done" in outcome.traces["summary"]
+    assert 0 < outcome.first_line_s < 5
+    assert outcome.first_line_s <= outcome.seconds
+    assert client.groups.get("team").projects.list(get_all=True) == []
+    with pytest.raises(EndToEndError) as caught:
+        run(client, "team", files=files_of(tmp_path, BROKEN, bench.image))
+    first, *said = str(caught.value).splitlines()
+    assert first == "the pipeline ended as failed"
+    assert said[0] == "summary (failed):"
+    assert "gone wrong" in said
+    assert said[-1] == "ERROR: Job failed: exit code 4"
+    assert client.groups.get("team").projects.list(get_all=True) == []
 
 
 def test_runner_that_is_asked_to_end_lets_jobs_finish(bench: Bench) -> None:
