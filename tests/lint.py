@@ -73,6 +73,12 @@ def commands(files: list[Path]) -> dict[str, list[str]]:
             "docs/reference/platform.schema.json",
             *chosen(lambda path: path.name == "platform.yml"),
         ],
+        "pipelines' schema": [
+            "check-jsonschema",
+            "--builtin-schema",
+            "vendor.gitlab-ci",
+            *chosen(lambda path: path.name == ".gitlab-ci.yml"),
+        ],
         "generated files": ["python", "-m", "dap.reference", "--check"],
     }
 

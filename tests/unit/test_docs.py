@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,6 +234,19 @@ def test_examples_of_files_are_accepted(page: Page, tmp_path: Path) -> None:
             Platform.model_validate({"domain": "dap.example.com"} | content)
         elif name == "service.yml":
             Manifest.model_validate(content)
+        elif name == ".gitlab-ci.yml":
+            file = tmp_path / name
+            file.write_text(block.text, encoding="utf-8")
+            check = [
+                sys.executable,
+                "-m",
+                "check_jsonschema",
+                "--builtin-schema",
+                "vendor.gitlab-ci",
+                str(file),
+            ]
+            done = subprocess.run(check, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout
         else:
             assert name == "hosts.yml"
             file = tmp_path / name
