@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import bcrypt
 
+from dap.configuration.schema import User
 from dap.errors import RefusedError
 from dap.layout import shown
 from dap.secrets import Secret, SecretStore
 from dap.servers import Server, public_address, server_named, servers
 from dap.services.manifest import Service
-from dap.site import ProjectNames, Site
+from dap.site import GITLAB, ProjectNames, Site
 
+# The account of the platform's login that pipelines use.
+PIPELINES = "ci"
 _ADMIN_SECRETS = {"postgres": "admin_password", "s3": "root_password"}
 
 
@@ -157,8 +160,15 @@ class Credentials:
 
     def web_users(self) -> list[WebUser]:
         """The accounts of the platform's login: ``admin`` and the configured users."""
-        names = ["admin", *(user.name for user in self.site.platform.users)]
+        names = ["admin", *(user.name for user in self.site.platform.users if not user.disabled)]
+        names += [PIPELINES] if GITLAB in self.site.services else []
         return [WebUser(name, self._value(f"user.{name}.password", 24)) for name in names]
+
+    def first_gitlab_password(self, user: User) -> Secret | None:
+        """What a user logs in to GitLab with for the first time, if the platform makes that up."""
+        if user.disabled or not (user.gitlab_account and user.gitlab_password):
+            return None
+        return self._value(f"user.{user.name}.gitlab_password", 24)
 
     def logins(self) -> Iterator[Login]:
         """Every login that a person may need, in the order to show them."""
@@ -176,6 +186,10 @@ class Credentials:
             for entry in service.manifest.credentials:
                 name = site.platform.admin_email if entry.user == "$admin_email" else entry.user
                 yield Login(entry.what, url, name, self.secret(service, entry.secret))
+            if service.name == GITLAB:
+                for person in site.platform.users:
+                    if first := self.first_gitlab_password(person):
+                        yield Login("GitLab, first password", url, person.name, first)
         for project in site.projects:
             yield from self._project_logins(project)
 

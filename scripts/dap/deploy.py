@@ -284,9 +284,9 @@ class Deployment:
             )
             for host in self._hosts
         }
-        state = rotation.jobs_state(self.site, credentials)
+        state = rotation.jobs_state(self.site, credentials, certificates.trusted)
         if check or selection:
-            state = state or json.dumps(desired_state(self.site, credentials))
+            state = state or json.dumps(desired_state(self.site, credentials, certificates.trusted))
         if selection:
             wanted_state = selection.narrow_state(json.loads(state), self.site, credentials)
             state = json.dumps(wanted_state)

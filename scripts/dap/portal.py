@@ -42,7 +42,7 @@ def portal_context(site: Site, ca_certificate: bytes) -> dict[str, Any]:
             }
             for project in site.projects
         ],
-        "connect": _connect(site),
+        "connect": connect(site),
         "probes": [_probe(service) for service in shown if service.manifest.probe],
     }
 
@@ -84,7 +84,7 @@ def _service(site: Site, service: Service) -> dict[str, Any]:
     }
 
 
-def _connect(site: Site) -> dict[str, Any]:
+def connect(site: Site) -> dict[str, Any]:
     """Where clients connect to; None for what is not part of this deployment."""
     mlflow = site.services.get("mlflow")
     gitlab = site.services.get("gitlab")

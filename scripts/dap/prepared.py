@@ -112,6 +112,7 @@ class Prepared:
             "only": tree.only,
             "job_input": base64.b64encode(self.jobs_state.encode()).decode(),
             "job_commands": tree.token_commands,
+            "jobs_all": [*tree.jobs, "all"] if tree.jobs and works_after(self.site) and not tree.only else [],
             "jobs_after": [*tree.jobs, "after"] if tree.jobs and works_after(self.site) else [],
             "pulled_images": given.pulls,
             "handed_out": [image.as_variables() for image in self.handed_out] if supplies else [],

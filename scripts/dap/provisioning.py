@@ -5,27 +5,31 @@ The jobs themselves (`dap.jobs`) run in the toolbox container, inside the platfo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dap.credentials import BucketKey, Credentials, DatabaseLogin
+from dap.gitlab_state import gitlab_state
 from dap.servers import Server, servers
-from dap.site import Site
+from dap.site import GITLAB, Site
 
 _PORTAINER, _AGENT = "portainer", "portainer-agent"
-_GITLAB, _TOKEN = "gitlab", "api_token"
 
 
-def desired_state(site: Site, credentials: Credentials, *, with_previous: bool = False) -> dict[str, Any]:
+def desired_state(
+    site: Site, credentials: Credentials, trusted: Sequence[bytes] = (), *, with_previous: bool = False
+) -> dict[str, Any]:
     """The state to reach, as `dap.jobs` reads it. Holds secrets.
 
     Args:
+        trusted: the site's own certificate authorities, PEM.
         with_previous: also what administrators' passwords were, where a rotation is not finished.
     """
     state = {
         "postgres": [_postgres(site, credentials, server) for server in servers(site, "postgres")],
         "s3": [_s3(site, credentials, server) for server in servers(site, "s3")],
         "portainer": [_portainer(site, credentials)] if _PORTAINER in site.services else [],
-        "gitlab": [_gitlab(site, credentials)] if _GITLAB in site.services else [],
+        "gitlab": [gitlab_state(site, credentials, trusted)] if GITLAB in site.services else [],
     }
     if with_previous:
         for server in servers(site, "postgres"):
@@ -38,7 +42,7 @@ def desired_state(site: Site, credentials: Credentials, *, with_previous: bool =
 
 def works_after(site: Site) -> bool:
     """Whether there are jobs that need all services running."""
-    return _PORTAINER in site.services or _GITLAB in site.services
+    return _PORTAINER in site.services or GITLAB in site.services
 
 
 def _postgres(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
@@ -104,19 +108,6 @@ def _portainer(site: Site, credentials: Credentials) -> dict[str, Any]:
         "user": "admin",
         "password": credentials.secret(service, "admin_password").reveal(),
         "environments": [{"name": "local", "kind": "socket", "url": ""}, *_agents(site)],
-    }
-
-
-def _gitlab(site: Site, credentials: Credentials) -> dict[str, Any]:
-    service = site.services[_GITLAB]
-    web = service.manifest.web[0]
-    return {
-        "service": service.name,
-        "host": service.name,
-        "port": web.port,
-        "name": f"{site.web_host(web)}{site.port_suffix}",
-        "token": credentials.secret(service, _TOKEN).reveal(),
-        "token_key": f"{service.name}.{_TOKEN}",
     }
 
 

@@ -294,7 +294,9 @@ class Renderer:
         if service.manifest.admin_of:
             context["admin_secret"] = admin_secret
         if service.manifest.provides == "jobs":
-            context["desired_state"] = json.dumps(desired_state(self.site, credentials), indent=1)
+            context["desired_state"] = json.dumps(
+                desired_state(self.site, credentials, self.tls.trusted), indent=1
+            )
         return context
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from dap.configuration import wording
-from dap.credentials import Credentials, given_keys
+from dap.credentials import PIPELINES, Credentials, given_keys
 from dap.errors import RefusedError
 from dap.layout import secrets_dir
 from dap.provisioning import desired_state
 from dap.secrets import Secret, SecretStore, store_lock
 from dap.servers import servers
 from dap.services.manifest import Service
-from dap.site import Site
+from dap.site import GITLAB, Site
 
 ALL = "all"
 
@@ -75,7 +75,8 @@ def _entries(site: Site) -> Iterator[Rotatable]:
             yield Rotatable(f"project.{project.name}.database", f"Project {project.name}: database")
         if own_keys and any(server.service.manifest.projects for server in servers(site, "s3")):
             yield Rotatable(f"project.{project.name}.s3_secret_key", f"Project {project.name}: S3 key")
-    for name in ("admin", *(user.name for user in site.platform.users)):
+    names = [user.name for user in site.platform.users if not user.disabled]
+    for name in ("admin", *names, *([PIPELINES] if GITLAB in site.services else [])):
         yield Rotatable(f"user.{name}.password", f"Platform login: {name}", length=24)
 
 
@@ -109,6 +110,10 @@ def fixed(site: Site) -> dict[str, str]:
         for entry in service.manifest.rotation
         if entry.fixed
     }
+    for user in site.platform.users if GITLAB in site.services else ():
+        if user.gitlab_account and user.gitlab_password:
+            key = f"user.{user.name}.gitlab_password"
+            reasons[key] = "is for the first login only; GitLab asks for another one then"
     with_keys = [key for key in rotatable(site) if key.endswith(".s3_secret_key")]
     for key in with_keys:
         reasons[key.removesuffix("secret_key") + "access_key"] = f"is the name of a key; rotate {key}"
@@ -184,14 +189,14 @@ def finish(site: Site, store: SecretStore) -> list[str]:
     return done
 
 
-def jobs_state(site: Site, credentials: Credentials) -> str:
+def jobs_state(site: Site, credentials: Credentials, trusted: Sequence[bytes] = ()) -> str:
     """The desired state with the values before, for the jobs' standard input; empty without a rotation.
 
     It is no file on a host: that would change once more when the rotation is over.
     """
     if not credentials.store.pending():
         return ""
-    return json.dumps(desired_state(site, credentials, with_previous=True))
+    return json.dumps(desired_state(site, credentials, trusted, with_previous=True))
 
 
 def set_value(site: Site, key: str, value: str) -> None:

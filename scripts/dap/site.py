@@ -18,6 +18,8 @@ from dap.layout import compose_dir, environments_dir, inventory_dir, shown
 from dap.services import choices, customization
 from dap.services.manifest import Port, Service, Web, find_folders, load_services
 
+GITLAB = "gitlab"
+
 
 @dataclass(frozen=True)
 class Vhost:
@@ -36,6 +38,8 @@ class ProjectNames:
 
     name: str
     summary: str
+    members: Mapping[str, str] = field(default_factory=dict, hash=False)
+    examples: bool = False
 
     @property
     def database(self) -> str:
@@ -101,7 +105,10 @@ class Site:
     @cached_property
     def projects(self) -> list[ProjectNames]:
         """The configured projects."""
-        return [ProjectNames(project.name, project.summary) for project in self.platform.projects]
+        return [
+            ProjectNames(project.name, project.summary, project.members, project.examples)
+            for project in self.platform.projects
+        ]
 
     def services_on(self, host: Host) -> dict[str, Service]:
         """The services that run on ``host``."""

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,12 +24,22 @@ from dap.layout import compose_dir
 from dap.services.manifest import find_folders, load_services
 from tests.engine import start_engine
 from tests.gitlab_double.image_build import double_image
+from tests.integration.killing import container_events, kill_deploy
 from tests.integration.platform import DeployedPlatform, docker
 
 NOT_NEEDED = ("mlflow", "pgadmin", "postgres-data", "postgres-service")
 LARGE = 110 * 1024 * 1024
 LIMIT_S = 60
 CONFIGURED = "/tmp/dap-configured"  # noqa: S108  in the container
+
+
+ADA = {
+    "name": "ada",
+    "full_name": "Ada Lovelace",
+    "email": "ada@example.com",
+    "gitlab_admin": True,
+    "ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0kXfeuQUGrVxPzNYTMXCr1zvqYzyOn1D5C5zXk1a2b ada"],
+}
 
 
 class GitlabPlatform(DeployedPlatform):
@@ -38,7 +49,9 @@ class GitlabPlatform(DeployedPlatform):
         """Change what the operator says of GitLab."""
         written = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
         off = {name: {"enabled": False} for name in NOT_NEEDED}
-        written |= {"projects": [], "services": {**off, "gitlab": settings}}
+        projects = [{"name": "demo", "members": {"*": "developer"}, "examples": True}]
+        written |= {"projects": projects, "services": {**off, "gitlab": settings}}
+        written.setdefault("users", [ADA])
         self.settings_file.write_text(yaml.safe_dump(written), encoding="utf-8")
 
     @property
@@ -82,6 +95,12 @@ class GitlabPlatform(DeployedPlatform):
         """What the platform uses GitLab's API with."""
         stored = yaml.safe_load((self.secrets / "secrets.yml").read_text(encoding="utf-8"))
         return str(stored["values"]["gitlab.api_token"])
+
+    def api(self, path: str) -> Any:
+        """What GitLab answers to the platform's token."""
+        status, _, content = self.ask("GET", f"/api/v4{path}", token=self.token)
+        assert status == 200, content
+        return json.loads(content)
 
     def seen(self, path: str = "/-/stand-in/seen") -> dict[str, Any]:
         """What the double says of this request and of others before."""
@@ -217,23 +236,66 @@ def test_second_deploy_changes_nothing(gitlab: GitlabPlatform) -> None:
     assert gitlab.deploy() == 0
 
 
-def test_token_that_was_revoked_is_replaced_by_the_next_deploy(gitlab: GitlabPlatform) -> None:
+def test_gitlab_is_set_up_without_a_hand(gitlab: GitlabPlatform) -> None:
+    settings = gitlab.api("/application/settings")
+    assert (settings["signup_enabled"], settings["restricted_visibility_levels"]) == (False, ["public"])
+    (ada,) = gitlab.api("/users?username=ada")
+    assert (ada["name"], ada["email"], ada["is_admin"]) == ("Ada Lovelace", "ada@example.com", True)
+    assert [key["key"] for key in gitlab.api(f"/users/{ada['id']}/keys")] == ADA["ssh_keys"]
+    members = {one["username"]: one["access_level"] for one in gitlab.api("/groups/demo/members")}
+    assert members == {"root": 50, "ada": 30}
+    variables = {one["key"]: one for one in gitlab.api("/admin/ci/variables")}
+    assert variables["DAP_CA_FILE"]["value"].strip() == gitlab.ca_file.read_text().strip()
+    assert variables["AWS_ENDPOINT_URL"]["value"] == gitlab.url("s3")
+    own = {one["key"]: one for one in gitlab.api("/groups/demo/variables")}
+    access_key, secret_key = gitlab.login("Project demo: bucket")
+    assert (own["AWS_ACCESS_KEY_ID"]["value"], own["AWS_ACCESS_KEY_ID"]["masked"]) == (access_key, True)
+    assert (own["AWS_SECRET_ACCESS_KEY"]["value"], own["AWS_SECRET_ACCESS_KEY"]["masked"]) == (
+        secret_key,
+        True,
+    )
+    example = compose_dir() / "gitlab/projects/example-pipeline/.gitlab-ci.yml"
+    path = "/projects/demo%2Fexample-pipeline/repository/files/.gitlab-ci.yml/raw?ref=main"
+    assert gitlab.ask("GET", f"/api/v4{path}", token=gitlab.token)[2] == example.read_bytes()
+    user, password = gitlab.login("GitLab, first password")
+    assert (user, len(password)) == ("ada", 24)
+
+
+def test_setting_up_outlives_a_kill_a_gitlab_that_is_away_and_a_revoked_token(
+    gitlab: GitlabPlatform,
+) -> None:
+    written = yaml.safe_load(gitlab.settings_file.read_text(encoding="utf-8"))
+    written["users"] = [ADA, {"name": "bob"}]
+    gitlab.settings_file.write_text(yaml.safe_dump(written), encoding="utf-8")
     old = gitlab.token
     assert re.fullmatch(r"glpat-[A-Za-z0-9]{30}", old)
-    assert json.loads(gitlab.ask("GET", "/api/v4/user", token=old)[2])["is_admin"]
     assert gitlab.ask("DELETE", "/api/v4/personal_access_tokens/self", token=old)[0] == 204
-    planned = gitlab.dap("plan", "--json")
-    assert planned.returncode == 3
-    plan = json.loads(planned.stdout)
-    assert [change["what"] for change in plan["provisioning"]] == ["gitlab: api_token renewed"]
-    assert gitlab.token == old
-    deployed = json.loads(gitlab.must("deploy", "--no-verify", "--json"))
+
+    def later_jobs_run(events: list[str]) -> bool:
+        return sum(event.startswith(f"start {gitlab.name}-toolbox") for event in events) == 2
+
+    def come_back() -> None:
+        wait_for(lambda: later_jobs_run(events), "the job asks GitLab")
+        gitlab.seen("/-/stand-in/ready")
+
+    events: list[str] = []
+    try:
+        gitlab.seen("/-/stand-in/loading")
+        kill_deploy(gitlab, lambda seen: later_jobs_run(seen.containers))
+        with container_events(gitlab, events), ThreadPoolExecutor() as pool:
+            back = pool.submit(come_back)
+            deployed = json.loads(gitlab.must("deploy", "--no-verify", "--json"))
+            back.result()
+    finally:
+        gitlab.seen("/-/stand-in/ready")
     assert deployed["rotated"] == ["gitlab.api_token"]
-    assert [change["what"] for change in deployed["provisioning"]] == ["gitlab: api_token set"]
-    assert deployed["containers"] == []
-    new = gitlab.token
-    assert new != old
-    assert gitlab.ask("GET", "/api/v4/user", token=new)[0] == 200
+    assert [change["what"] for change in deployed["provisioning"]] == [
+        "gitlab: api_token set",
+        "gitlab: user bob added",
+        "gitlab: group demo: bob is developer",
+    ]
+    assert [one["username"] for one in gitlab.api("/users?username=bob")] == ["bob"]
+    assert gitlab.token != old
     # In the container there is no file with it.
     assert gitlab.execute("ls", "/run/secrets").split() == ["root_password", "s3_credentials"]
 
@@ -255,6 +317,7 @@ def test_verify_and_portal_find_gitlab_well(gitlab: GitlabPlatform) -> None:
     own = {entry["check"]: entry for entry in results if entry["service"] == "gitlab"}
     assert {name: entry["ok"] for name, entry in own.items()} == {
         "gitlab": True,
+        "gitlab setup": True,
         "gitlab registry": True,
         "gitlab ssh": True,
     }

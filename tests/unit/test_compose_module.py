@@ -733,3 +733,22 @@ def test_without_docker_there_is_nothing_to_remove_all_to_start_and_an_error_to_
     coming = compose(root, check=True, expected=["db", "web"])
     assert [item["service"] for item in coming["dap"]["containers"]] == ["db", "web"]
     assert compose(root)["msg"] == "Docker is not installed"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "run"),
+    [
+        ({"expected": sorted(BY_SERVICE)}, "toolbox all"),
+        ({"expected": ["db"]}, "toolbox provision"),
+        ({"expected": sorted(BY_SERVICE), "changed_paths": ["web/compose.yaml"]}, "toolbox provision"),
+    ],
+)
+def test_a_job_does_everything_at_once_where_nothing_is_to_be_started(
+    docker: FakeDocker, root: Path, parameters: dict[str, Any], run: str
+) -> None:
+    docker.answer("compose * run *", '{"changed": [], "ok": 1, "complete": true}')
+
+    result = job(root, settled_arguments=["toolbox", "all"], **parameters)
+
+    assert result["complete"]
+    assert docker.calls_of("run")[0].endswith(f" {run}")

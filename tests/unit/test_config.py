@@ -316,7 +316,7 @@ def test_every_setting_is_taken_as_written(folder: InventoryFolder, certificate:
         "tls: {mode: files, certificate: site.pem, key: site.key, leaf_days: 7}\n"
         f"trust: {{extra_cas: [ca.pem, {folder.site / 'ca.pem'}]}}\n"
         "users: [{name: ada, full_name: Ada Lovelace}]\n"
-        "projects: [{name: churn-model, summary: 'Who leaves?'}]\n"
+        "projects: [{name: churn-model, summary: 'Who leaves?', members: {ada: owner}, examples: true}]\n"
         "services: {mlflow: {memory: 512m, cpus: 2}, pgadmin: {enabled: false, memory: ~}}\n"
         "time_zone: UTC\ndeploy: {wait_seconds: 600, parallel_builds: 1}\n"
     ).platform
@@ -330,7 +330,9 @@ def test_every_setting_is_taken_as_written(folder: InventoryFolder, certificate:
         "leaf_days": 7,
     }
     assert written["trust"]["extra_cas"] == ["ca.pem", str(folder.site / "ca.pem")]
-    assert written["projects"] == [{"name": "churn-model", "summary": "Who leaves?"}]
+    assert written["projects"] == [
+        {"name": "churn-model", "summary": "Who leaves?", "members": {"ada": "owner"}, "examples": True}
+    ]
     unset: dict[str, Any] = {"environment": {}, "ports": {}, "external": None, "image": None, "pids": None}
     assert written["services"]["mlflow"] == {**unset, "memory": "512m", "cpus": 2.0, "enabled": None}
     assert written["services"]["pgadmin"] == {**unset, "memory": None, "cpus": None, "enabled": False}

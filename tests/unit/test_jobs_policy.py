@@ -142,4 +142,5 @@ def test_report_is_one_line_of_json() -> None:
         "unasked": {},
         "wants": [],
         "renew": [],
+        "complete": False,
     }

@@ -58,6 +58,7 @@ def test_check_goes_on_and_says_who_could_not_be_asked(capsys: pytest.CaptureFix
         "unasked": {"ill": "ConnectionError: refused"},
         "wants": [],
         "renew": [],
+        "complete": False,
     }
 
 
@@ -118,3 +119,29 @@ def test_server_that_waits_for_its_token_is_no_failure_and_the_others_go_on(
     assert (code, error, told["changed"]) == (0, "", ["code: thing made"])
     assert (told["asked"], told["unasked"]) == (["code"], {"panel": "its token is not made yet"})
     assert told["wants"] == ["panel.api_token"]
+
+
+@pytest.mark.parametrize(("after_works", "complete"), [(True, True), (False, False)])
+def test_all_jobs_are_run_at_once_and_those_that_fail_for_now_are_left(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    after_works: bool,
+    complete: bool,
+) -> None:
+    def fail(server: dict[str, Any], report: Report) -> None:
+        assert not report.patient
+        raise ConnectionError("refused")
+
+    if not after_works:
+        monkeypatch.setattr(program.AFTER[0], "provision", fail)
+    program.STATE.write_text(json.dumps({**STATE, "postgres": [{"service": "db"}]}), encoding="utf-8")
+    code, told, error = run(capsys, "all")
+    assert (code, error, told["complete"]) == (0, "", complete)
+    made = ["db: thing made", "store: thing made"]
+    assert told["changed"] == made + ["panel: thing made"] * after_works
+
+
+def test_all_jobs_fail_where_the_first_ones_do(capsys: pytest.CaptureFixture[str]) -> None:
+    code, told, error = run(capsys, "all")
+    assert (code, error, told["complete"]) == (1, "ill: ConnectionError: refused\n", False)
+    assert told["changed"] == ["db: thing made"]

@@ -53,6 +53,7 @@ class Project:
             checked_path(item["path"]): base64.b64decode(item["content"]) for item in given["planned_files"]
         }
         self.arguments: list[str] = given["arguments"]
+        self.settled_arguments: list[str] = given["settled_arguments"]
         self.commands: list[dict[str, Any]] = given["commands"]
         self.job_input = base64.b64decode(given["job_input"]).decode()
         self.changed_paths = {
@@ -116,13 +117,16 @@ class Project:
         It compares the same things and takes a second for that. What it would notice besides, an image tag
         that means another image now, does not happen to tags that name their content.
         """
-        if self.changed_paths:
-            return False
-        present = {item.service for item in containers if not item.one_off}
         well = {item.service for item in containers if item.well and not item.one_off}
         if self.services:
-            return well.issuperset(self.services)
-        return bool(self.expected) and well == present == set(self.expected)
+            return not self.changed_paths and well.issuperset(self.services)
+        return self.all_settled(containers)
+
+    def all_settled(self, containers: Sequence[Container]) -> bool:
+        """The same of all services of this host."""
+        present = {item.service for item in containers if not item.one_off}
+        well = {item.service for item in containers if item.well and not item.one_off}
+        return not self.changed_paths and bool(self.expected) and well == present == set(self.expected)
 
     def tell(self, touched: set[str], containers: Sequence[Container]) -> list[str]:
         """Send the signals that are due, then forget the changed files; returns the services told."""

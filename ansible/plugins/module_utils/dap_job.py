@@ -42,6 +42,7 @@ def job_result(finished: Finished, service: str) -> dict[str, Any]:
         changes, in_order = list(summary["changed"]), int(summary["ok"])
         asked, unasked = list(summary.get("asked") or []), dict(summary.get("unasked") or {})
         wants, renew = list(summary.get("wants") or []), list(summary.get("renew") or [])
+        complete = bool(summary.get("complete"))
     except (ValueError, KeyError, TypeError, IndexError):
         last = lines[-1][:200] if lines else "nothing"
         return {"changed": False, "msg": f"{service} should end with a summary in JSON, but wrote: {last}"}
@@ -53,4 +54,5 @@ def job_result(finished: Finished, service: str) -> dict[str, Any]:
         "unasked": unasked,
         "wants": wants,
         "renew": renew,
+        "complete": complete,
     }

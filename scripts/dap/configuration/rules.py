@@ -128,6 +128,19 @@ def names_differ(settings: Settings) -> Iterator[Fault]:
                 yield Fault((section, index, "name"), text)
 
 
+def members_are_users(settings: Settings) -> Iterator[Fault]:
+    """Every member of a project is a user."""
+    users = [settings.get("users", index, "name") for index in range(settings.size("users"))]
+    known = [name for name in users if isinstance(name, str)]
+    for index in range(settings.size("projects")):
+        members = settings.get("projects", index, "members")
+        for name in members if isinstance(members, dict) else ():
+            if name != "*" and name not in known:
+                add = f"add it to users: - name: {name}"
+                text = wording.unknown_member(wording.one_of(str(name), known) if known else add)
+                yield Fault(("projects", index, "members", name), text)
+
+
 def services_are_known(settings: Settings) -> Iterator[Fault]:
     """Every key of `services` is the name of a service of the platform or of the inventory."""
     services = settings.get("services")
@@ -144,6 +157,7 @@ RULES: tuple[Rule, ...] = (
     folders_are_apart,
     tls_files_fit_the_mode,
     names_differ,
+    members_are_users,
     services_are_known,
 )
 

@@ -44,7 +44,7 @@ UserName = Annotated[
         values.name(
             USER_PATTERN,
             "at most 31 small letters, digits, dots, hyphens and underscores, with a letter first",
-            {"admin": "the account that always exists"},
+            {"admin": "the account that always exists", "ci": "the account that pipelines use"},
             separators="._-",
         )
     ),
@@ -57,6 +57,25 @@ ProjectName = Annotated[
             PROJECT_PATTERN,
             "3 to 31 small letters, digits and hyphens, with a letter first and no hyphen at the end",
             RESERVED_PROJECTS,
+        )
+    ),
+]
+ROLES = ("guest", "reporter", "developer", "maintainer", "owner")
+Role = Annotated[
+    Literal["guest", "reporter", "developer", "maintainer", "owner"],
+    BeforeValidator(values.choice(*ROLES)),
+]
+Member = Annotated[
+    str,
+    BeforeValidator(values.matching(rf"\*|{USER_PATTERN}", "is neither the name of a user nor *")),
+]
+SshKey = Annotated[
+    str,
+    BeforeValidator(
+        values.matching(
+            r"(ssh-(rsa|ed25519)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)"
+            r"@openssh\.com) [A-Za-z0-9+/]+={0,3}( [^\n]*)?",
+            "is not a public SSH key, as in a file that ends in .pub",
         )
     ),
 ]
@@ -165,6 +184,39 @@ class User(Section):
     full_name: Annotated[str, StringConstraints(max_length=100), BeforeValidator(values.one_line(100))] = (
         Field(default="", description="The person's name as others read it.", examples=["Ada Lovelace"])
     )
+    email: values.Email | None = Field(
+        default=None,
+        description="E-mail address, for GitLab; `<name>@<domain>` without it.",
+        examples=["ada@example.com"],
+    )
+    ssh_keys: tuple[SshKey, ...] = Field(
+        default=(),
+        description="Public SSH keys for Git. Those that people add in GitLab stay beside them.",
+        examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 ada@laptop"]],
+    )
+    gitlab_account: values.Switch = Field(
+        default=True,
+        description="Whether the person has an account of GitLab, where there is one on the platform.",
+        examples=[True],
+    )
+    gitlab_admin: Annotated[bool | None, BeforeValidator(values.true_or_false)] = Field(
+        default=None,
+        description="Whether that is an administrator. Without it, GitLab's administrators decide.",
+        examples=[False],
+    )
+    gitlab_password: values.Switch = Field(
+        default=True,
+        description=(
+            "Whether it begins with a generated password, which `dap credentials` shows and which has to be"
+            " changed at the first login. `false` for people who log in by other means."
+        ),
+        examples=[True],
+    )
+    disabled: values.Switch = Field(
+        default=False,
+        description="Takes all logins of the person back. What they made stays.",
+        examples=[False],
+    )
 
 
 class Project(Section):
@@ -181,6 +233,20 @@ class Project(Section):
         default="",
         description="One line about the project for the credentials page.",
         examples=["First steps"],
+    )
+    members: dict[Member, Role] = Field(
+        default={},
+        description=(
+            "Who works on it in GitLab, with a role: `guest`, `reporter`, `developer`, `maintainer` or"
+            " `owner`. `*` stands for all other users. Roles are raised to these, never lowered, and members"
+            " that are added in GitLab stay."
+        ),
+        examples=[{"ada": "maintainer", "*": "developer"}],
+    )
+    examples: values.Switch = Field(
+        default=False,
+        description="Whether the example projects are put into its group in GitLab, once.",
+        examples=[True],
     )
 
 

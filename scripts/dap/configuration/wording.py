@@ -243,6 +243,10 @@ def alike_name(other: str) -> Wording:
     )
 
 
+def unknown_member(suggestion: str) -> Wording:
+    return Wording("is not the name of a user", suggestion)
+
+
 def unknown_service(suggestion: str) -> Wording:
     return Wording("is not a service of the platform", suggestion)
 

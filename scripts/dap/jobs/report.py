@@ -17,15 +17,18 @@ class Report:
 
     Attributes:
         check: only say what would change.
+        patient: wait for servers that may not answer yet.
         changed: one line for each change.
         unchanged: number of things that were right already.
         asked: servers that were looked at.
         unasked: servers that could not be, and why.
         wants: keys of tokens that a server does not accept: a command has to make them there.
+        complete: whether the jobs that need all services running have done their work, too.
         renew: keys of secrets that want another value: they were revoked, or are about to end.
     """
 
     check: bool = False
+    patient: bool = True
     changed: list[str] = field(default_factory=list)
     unchanged: int = 0
     asked: list[str] = field(default_factory=list)
@@ -33,6 +36,7 @@ class Report:
 
     wants: list[str] = field(default_factory=list)
     renew: list[str] = field(default_factory=list)
+    complete: bool = False
 
     def ensure(self, right: bool, change: str, make: Callable[[], object]) -> bool:
         """Call ``make`` if the thing is not ``right`` yet, and note ``change``; returns ``right``."""
@@ -54,5 +58,6 @@ class Report:
                 "unasked": self.unasked,
                 "wants": self.wants,
                 "renew": self.renew,
+                "complete": self.complete,
             }
         )

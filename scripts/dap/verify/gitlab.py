@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dap.gitlab_state import TOKEN
 from dap.services.manifest import Service
 from dap.verify import CheckError, Place, check, expect
 
@@ -34,6 +35,32 @@ def gitlab(place: Place, service: Service) -> Iterator[str]:
             answer = client.post(f"{url}{path}", timeout=_LIMIT_S)
             expect(answer.status_code == 403, f"{url}{path} answered {answer.status_code}, not 403")
     yield "sign-up closed"
+
+
+@check
+def gitlab_setup(place: Place, service: Service) -> Iterator[str]:
+    """GitLab is set up: the platform's token works, sign-up is off, users and groups are there."""
+    url = f"{place.site.url(service.manifest.web[0])}/api/v4"
+    token = place.credentials.secret(service, TOKEN).reveal()
+    with place.client() as client:
+        client.headers["PRIVATE-TOKEN"] = token
+        settings = _get(client, f"{url}/application/settings")
+        expect(
+            settings.status_code == 200,
+            f"{url}/application/settings answered {settings.status_code} to the platform's token, not 200",
+        )
+        yield "token works"
+        expect(settings.json()["signup_enabled"] is False, "its settings say that sign-up is open")
+        yield "sign-up off"
+        users = [user for user in place.site.platform.users if user.gitlab_account and not user.disabled]
+        for user in users:
+            found = _get(client, f"{url}/users?username={user.name}")
+            expect(found.status_code == 200 and found.json(), f"there is no user {user.name}")
+        for project in place.site.projects:
+            answer = _get(client, f"{url}/groups/{project.name}?with_projects=false")
+            expect(answer.status_code == 200, f"group {project.name}: answered {answer.status_code}, not 200")
+    yield f"users: {len(users)}"
+    yield f"groups: {len(place.site.projects)}"
 
 
 @check

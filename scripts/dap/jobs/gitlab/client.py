@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from gitlab import Gitlab
 from gitlab.exceptions import GitlabAuthenticationError, GitlabHttpError
+from gitlab.exceptions import GitlabError as LibraryError
 
 from ..report import LaterError, Report
 
 # A deploy within the last third of its life gives the token another value.
 RENEW_BEFORE = timedelta(days=60)
 _WAIT_S, _PAUSE_S, _TIMEOUT_S = 300.0, 2.0, 60.0
+_AT_ONCE = 8
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 # What the web server in front of it answers while GitLab is not there, or not yet.
 _AWAY = (502, 503, 504)
 
@@ -43,7 +49,7 @@ def connect(server: dict[str, Any], report: Report, sleep: Callable[[float], Non
     )
     api.headers["Host"] = server["name"]
     api.session.trust_env = False
-    status, said = _token(api, 0.0 if report.check else _WAIT_S, sleep)
+    status, said = _token(api, _WAIT_S if report.patient else 0.0, sleep)
     key = server["token_key"]
     if status == 401 and said.get("error") != "invalid_token":
         report.wants.append(key)
@@ -62,6 +68,28 @@ def connect(server: dict[str, Any], report: Report, sleep: Callable[[float], Non
     if ends and date.fromisoformat(ends) - datetime.now(UTC).date() < RENEW_BEFORE:
         _renew(server, report)
     return api
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Say what GitLab refused, and why."""
+    try:
+        yield
+    except LibraryError as error:
+        answer = f"GitLab answered {error.response_code or 'nothing'}: {_one_line(error)}"
+        raise GitlabError(f"{what}: {answer}") from error
+
+
+def _one_line(error: LibraryError) -> str:
+    return " ".join(str(error.error_message or error).split())[:300]
+
+
+def at_once(look: Callable[[Given], Found], what: Sequence[Given]) -> list[Found]:
+    """What ``look`` finds for each; several requests at a time, as one takes GitLab a while."""
+    if len(what) < 2:
+        return [look(one) for one in what]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(look, what))
 
 
 def _renew(server: dict[str, Any], report: Report) -> None:
