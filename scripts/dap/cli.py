@@ -21,6 +21,7 @@ from dap import __version__
 from dap.errors import EXIT_CHANGES, DapError, RefusedError
 from dap.layout import secrets_dir, shown
 from dap.verbs.ca import ca
+from dap.verbs.init import init
 from dap.verbs.secret import secret
 
 if TYPE_CHECKING:
@@ -80,19 +81,7 @@ only_option = click.option(
 )
 
 
-@main.command()
-@click.argument("name")
-@click.option("--domain", required=True, metavar="DOMAIN", help="Domain of the platform's names.")
-@click.option("--service-host", required=True, metavar="HOST", help="Machine that runs the services.")
-@click.option(
-    "--runner-host", "runner_hosts", multiple=True, metavar="HOST", help="Runner machine; repeatable."
-)
-def init(name: str, domain: str, service_host: str, runner_hosts: Sequence[str]) -> None:
-    """Create the inventory NAME with every setting explained."""
-    from dap.scaffold import create_inventory
-
-    folder = create_inventory(name, domain, service_host, runner_hosts)
-    click.echo(f"Created {folder}. Next:\n  edit {folder}/group_vars/all/platform.yml\n  dap -e {name} check")
+main.add_command(init)
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,74 @@ def test_new_inventory_loads_with_the_hosts_that_were_named(inventories: Path) -
     assert [host.name for host in inventory.runner_hosts] == ["beta", "192.0.2.12"]
 
 
+def test_list_of_machines_says_what_stands_where(inventories: Path) -> None:
+    team("--runner-host", "runner1=192.0.2.21", "--runner-host", "beta", "--user", "admin")
+    lines = (inventories / "team/hosts.yml").read_text().splitlines()
+    assert [line for line in lines if not line.lstrip().startswith("#")] == [
+        "all:",
+        "  vars:",
+        "    ansible_user: admin",
+        "  children:",
+        "    service_host:",
+        "      hosts:",
+        "        alpha.example.com:",
+        "    runner_hosts:",
+        "      hosts:",
+        "        runner1:",
+        "          ansible_host: 192.0.2.21",
+        "        beta:",
+    ]
+    assert "    # Exactly one host: all services run on it." in lines
+    runner = load_inventory("team", []).runner_hosts[0]
+    assert runner.variables == {"ansible_user": "admin", "ansible_host": "192.0.2.21"}
+
+
+def test_what_is_in_comments_is_an_inventory_when_the_marks_are_taken_out(inventories: Path) -> None:
+    team()
+    path = inventories / "team/hosts.yml"
+    text = path.read_text()
+    assert load_inventory("team", []).runner_hosts == ()
+    path.write_text(re.sub(r"(?m)^( +)# (?=ansible_|  +|runner_hosts)", r"\1", text))
+    inventory = load_inventory("team", [])
+    assert [host.name for host in inventory.runner_hosts] == ["runner1"]
+    assert inventory.service_host.variables == {
+        "ansible_user": "admin",
+        "ansible_port": 22,
+        "ansible_ssh_private_key_file": "~/.ssh/id_ed25519",
+    }
+
+
+def test_what_is_not_given_is_asked_for_on_a_terminal(
+    inventories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dap.verbs.init.asks", lambda: True)
+    answers = "dap.example.com\nalpha=192.0.2.10\nbeta gamma=192.0.2.12\nadmin\n"
+    result = CliRunner().invoke(main, ["init", "team"], input=answers)
+    assert result.exit_code == 0, result.output
+    inventory = load_inventory("team", [])
+    assert inventory.platform.domain == "dap.example.com"
+    assert [host.name for host in inventory.hosts] == ["alpha", "beta", "gamma"]
+    assert {host.variables["ansible_user"] for host in inventory.hosts} == {"admin"}
+
+
+def test_for_this_machine_alone_no_account_is_asked_for(
+    inventories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dap.verbs.init.asks", lambda: True)
+    result = CliRunner().invoke(main, ["init", "team"], input="dap.example.com\nlocalhost\n\n")
+    assert result.exit_code == 0, result.output
+    assert load_inventory("team", []).service_host.is_local
+
+
+def test_account_that_is_none_is_refused(inventories: Path) -> None:
+    result = team("--user", "root\n    x: y")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: 'root\\n    x: y' is not the name of an account\n  next: write one, such as admin\n"
+    )
+    assert files(inventories) == []
+
+
 def test_this_machine_is_reached_without_ssh(inventories: Path) -> None:
     team(host="localhost")
     assert load_inventory("team", []).service_host.is_local
@@ -123,7 +192,8 @@ def test_wrong_host_is_refused_and_leaves_nothing_behind(inventories: Path) -> N
     result = team(host="-alpha")
     assert result.exit_code == 2
     assert result.stderr.startswith(
-        f"error: 1 error in the configuration; nothing was changed:\n  {HOSTS}: service_host.hosts.-alpha\n"
+        "error: 1 error in the configuration; nothing was changed:\n"
+        f"  {HOSTS}: all.children.service_host.hosts.-alpha\n"
         "    is not a host name or IP address\n"
     )
     assert files(inventories) == []
