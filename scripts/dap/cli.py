@@ -23,6 +23,7 @@ from dap.layout import secrets_dir, shown
 from dap.verbs.ca import ca
 from dap.verbs.init import init
 from dap.verbs.secret import secret
+from dap.verbs.user import user
 
 if TYPE_CHECKING:
     from dap.deploy import Deployment
@@ -274,6 +275,7 @@ def rotate(inventory: str, secrets: Sequence[str], only_list: bool, prove: bool,
 
 
 main.add_command(secret)
+main.add_command(user)
 
 
 @main.group()

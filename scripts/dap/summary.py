@@ -78,6 +78,21 @@ def of_credentials(logins: Sequence[Login]) -> str:
     return table(["WHAT", "WHERE", "USER", "SECRET"], rows)
 
 
+def of_people(people: Sequence[Mapping[str, Any]]) -> str:
+    """The answer of ``dap user list``."""
+    rows = [
+        [
+            entry["name"],
+            entry["full_name"] or "-",
+            entry["email"],
+            "disabled" if entry["disabled"] else "",
+            ", ".join(f"{name} ({role})" for name, role in entry["projects"].items()) or "-",
+        ]
+        for entry in people
+    ]
+    return table(["USER", "NAME", "E-MAIL", "", "PROJECTS"], rows)
+
+
 def of_rotation(secrets: Sequence[Mapping[str, Any]]) -> str:
     """The answer of ``dap rotate --list``."""
     rows = [
