@@ -150,6 +150,25 @@ class Credentials:
         """The S3 key of a project."""
         return self._key(f"project.{project.name}", f"project-{project.name}", (project.bucket,))
 
+    def person_database(self, user: User) -> Secret:
+        """What a user logs in with to the databases of their projects."""
+        return self._value(f"user.{user.name}.database")
+
+    def person_key(self, user: User) -> BucketKey:
+        """A user's own S3 key, for the buckets of their projects."""
+        buckets = tuple(project.bucket for project in self.site.projects_of(user))
+        return self._key(f"user.{user.name}", f"user-{user.name}", buckets)
+
+    def taken_back(self, key: str) -> dict[str, Secret]:
+        """What the store still has as ``key`` of people who work on no project any more, by name."""
+        working = {user.name for user in self.site.platform.users if self.site.projects_of(user)}
+        found = {
+            name.removeprefix("user.").removesuffix(f".{key}"): value
+            for name, value in self.store.all_values().items()
+            if name.startswith("user.") and name.endswith(f".{key}")
+        }
+        return {name: value for name, value in found.items() if name not in working}
+
     def _key(self, prefix: str, policy: str, buckets: tuple[str, ...]) -> BucketKey:
         shared = next((server for server in servers(self.site, "s3") if not server.own_keys), None)
         if shared:
@@ -192,6 +211,21 @@ class Credentials:
                         yield Login("GitLab, first password", url, person.name, first)
         for project in site.projects:
             yield from self._project_logins(project)
+        for person in site.platform.users:
+            if site.projects_of(person):
+                yield from self._own_logins(person)
+
+    def _own_logins(self, user: User) -> Iterator[Login]:
+        names = ", ".join(project.name for project in self.site.projects_of(user))
+        for server in servers(self.site, "postgres"):
+            if server.service.manifest.projects:
+                url = f"postgresql://{public_address(self.site, server)}"
+                yield Login(f"Own database login: {names}", url, user.name, self.person_database(user))
+        for store in servers(self.site, "s3"):
+            if store.service.manifest.projects and store.own_keys:
+                key = self.person_key(user)
+                what = f"Own key to buckets of {user.name}: {names}"
+                yield Login(what, public_address(self.site, store), key.access_key, key.secret_key)
 
     def _project_logins(self, project: ProjectNames) -> Iterator[Login]:
         for server in servers(self.site, "postgres"):

@@ -16,10 +16,9 @@ from dap.portal import connect
 from dap.servers import public_address, servers
 from dap.services import images
 from dap.services.manifest import Service
-from dap.site import GITLAB, ProjectNames, Site
+from dap.site import EVERYBODY, GITLAB, ProjectNames, Site
 
 TOKEN = "api_token"  # noqa: S105  its name
-EVERYBODY = "*"
 _SHORTEST_MASKED = 8
 
 

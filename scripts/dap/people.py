@@ -173,7 +173,7 @@ def left_with(site: Site, store: SecretStore, name: str) -> Iterator[str]:
         if store.peek(key)
     ]
     if shared:
-        yield "The database and the bucket of a project have one login for all who work on it."
+        yield "Each project has a login to its database and its bucket that belongs to nobody."
         yield f"  If {name} knows them: dap -e {site.inventory.name} rotate {' '.join(shared)}"
     if GITLAB in site.services and user.gitlab_account:
         yield "In GitLab, what they made, their memberships and their keys stay with the blocked account."

@@ -54,8 +54,19 @@ def _postgres(site: Site, credentials: Credentials, server: Server) -> dict[str,
     ]
     if server.service.manifest.projects:
         logins += [credentials.project_database(project, server) for project in site.projects]
+    with_people = server.service.manifest.projects
+    people = [user for user in site.platform.users if with_people and site.projects_of(user)]
     return {
         "service": server.name,
+        "people": [
+            {
+                "role": user.name,
+                "password": credentials.person_database(user).reveal(),
+                "projects": [project.database for project in site.projects_of(user)],
+            }
+            for user in people
+        ],
+        "gone": [*credentials.taken_back("database")] if with_people else [],
         "host": server.host,
         "port": server.port,
         "verify": server.tls,
@@ -71,12 +82,16 @@ def _postgres(site: Site, credentials: Credentials, server: Server) -> dict[str,
 def _s3(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
     buckets = [bucket for service in site.services.values() for bucket in service.manifest.buckets]
     state = [{"name": bucket.name, "versioning": bucket.versioning} for bucket in buckets]
+    gone: list[str] = []
     keys: list[BucketKey] = [
         key for service in site.services.values() if (key := credentials.bucket_key(service))
     ]
     if server.service.manifest.projects:
         state += [{"name": project.bucket, "versioning": False} for project in site.projects]
         keys += [credentials.project_key(project) for project in site.projects]
+        if server.own_keys:
+            keys += [credentials.person_key(user) for user in site.platform.users if site.projects_of(user)]
+            gone = [value.reveal() for value in credentials.taken_back("s3_access_key").values()]
     root_user = server.user if server.external else credentials.secret(server.service, "root_user").reveal()
     return {
         "service": server.name,
@@ -87,6 +102,7 @@ def _s3(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
         "user": root_user,
         "password": credentials.admin_password(server).reveal(),
         "buckets": state,
+        "gone": gone,
         "keys": [
             {
                 "access_key": key.access_key,

@@ -75,6 +75,17 @@ def _entries(site: Site) -> Iterator[Rotatable]:
             yield Rotatable(f"project.{project.name}.database", f"Project {project.name}: database")
         if own_keys and any(server.service.manifest.projects for server in servers(site, "s3")):
             yield Rotatable(f"project.{project.name}.s3_secret_key", f"Project {project.name}: S3 key")
+    for user in site.platform.users:
+        if site.projects_of(user) and any(
+            server.service.manifest.projects for server in servers(site, "postgres")
+        ):
+            yield Rotatable(f"user.{user.name}.database", f"Own database login: {user.name}")
+        if (
+            site.projects_of(user)
+            and own_keys
+            and any(server.service.manifest.projects for server in servers(site, "s3"))
+        ):
+            yield Rotatable(f"user.{user.name}.s3_secret_key", f"Own S3 key: {user.name}")
     names = [user.name for user in site.platform.users if not user.disabled]
     for name in ("admin", *names, *([PIPELINES] if GITLAB in site.services else [])):
         yield Rotatable(f"user.{name}.password", f"Platform login: {name}", length=24)

@@ -90,11 +90,11 @@ class Selection:
                 return server
             if kind == "postgres":
                 kept = [one for one in server["databases"] if (name, one["name"]) in databases]
-                return {**server, "databases": kept} if kept else None
+                return {**server, "databases": kept, "people": [], "gone": []} if kept else None
             if kind == "s3":
                 own = [one for one in server["buckets"] if one["name"] in buckets]
                 keys = [one for one in server["keys"] if one["policy"] in policies]
-                return {**server, "buckets": own, "keys": keys} if own or keys else None
+                return {**server, "buckets": own, "keys": keys, "gone": []} if own or keys else None
             return None
 
         return {

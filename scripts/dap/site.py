@@ -12,13 +12,16 @@ from pathlib import Path
 
 from dap import environments
 from dap.configuration.inventory import Host, Inventory, load_inventory
-from dap.configuration.schema import Platform, ServiceSettings
+from dap.configuration.schema import Platform, ServiceSettings, User
 from dap.errors import ConfigurationError, DapError, Finding
 from dap.layout import compose_dir, environments_dir, inventory_dir, shown
 from dap.services import choices, customization
 from dap.services.manifest import Port, Service, Web, find_folders, load_services
 
 GITLAB = "gitlab"
+# In a project's members: all other users.
+EVERYBODY = "*"
+WITH_DATA = ("developer", "maintainer", "owner")
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,13 @@ class Site:
             ProjectNames(project.name, project.summary, project.members, project.examples)
             for project in self.platform.projects
         ]
+
+    def projects_of(self, user: User) -> list[ProjectNames]:
+        """The projects whose data a user may use with logins of their own."""
+        if user.disabled:
+            return []
+        roles = {one.name: one.members.get(user.name) or one.members.get(EVERYBODY) for one in self.projects}
+        return [project for project in self.projects if roles[project.name] in WITH_DATA]
 
     def services_on(self, host: Host) -> dict[str, Service]:
         """The services that run on ``host``."""

@@ -19,7 +19,7 @@ GROUPS = {
     "using": {"test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"},
     "changing": {
         *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
-        "test_secret_places",
+        *("test_people", "test_secret_places"),
     },
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,9 +12,14 @@ from click.testing import CliRunner
 
 from dap import people
 from dap.cli import main
+from dap.credentials import Credentials
+from dap.layout import compose_dir
+from dap.provisioning import desired_state
+from dap.rotation import rotatable
 from dap.secrets import SecretStore
-from dap.site import load_site
-from tests.unit.platforms import tree_of
+from dap.services.manifest import find_folders, load_services
+from dap.site import Site, load_site
+from tests.unit.platforms import site_of, tree_of
 
 SETTINGS = """\
 # Ours.
@@ -48,6 +54,49 @@ def dap(*arguments: str) -> tuple[int, str]:
     """Status and output of the program."""
     done = CliRunner().invoke(main, ["-e", "team", *arguments])
     return done.exit_code, done.output
+
+
+# --- logins of one's own ---------------------------------------------------------------------------------
+
+
+def databases_and_keys(known: Site, store: SecretStore) -> tuple[dict[str, Any], dict[str, Any]]:
+    state = desired_state(known, Credentials(known, store))
+    (database,) = [server for server in state["postgres"] if server["service"] == "postgres-data"]
+    return database, state["s3"][0]
+
+
+def test_who_works_on_projects_has_logins_to_their_data_and_loses_them_again(tmp_path: Path) -> None:
+    services = load_services(find_folders([compose_dir()]))
+    own = [services[name] for name in ("minio", "postgres-data")]
+    projects = [
+        {"name": "demo", "members": {"ada": "owner", "*": "reporter"}},
+        {"name": "other", "members": {"*": "developer"}},
+    ]
+    store = SecretStore(tmp_path / "secrets.yml", "team")
+    before = site_of(*own, projects=projects, users=[{"name": "ada"}, {"name": "b.b"}, {"name": "eve"}])
+    database, storage = databases_and_keys(before, store)
+    assert [(one["role"], one["projects"]) for one in database["people"]] == [
+        ("ada", ["demo", "other"]),
+        ("b.b", ["other"]),
+        ("eve", ["other"]),
+    ]
+    keys = {key["policy"]: key["buckets"] for key in storage["keys"]}
+    assert keys["user-ada"] == ["demo", "other"]
+    assert keys["user-b.b"] == ["other"]
+    assert (database["gone"], storage["gone"]) == ([], [])
+    # Shown to hand out, and rotated like any other.
+    logins = {login.what for login in Credentials(before, store).logins()}
+    assert {"Own database login: demo, other", "Own key to buckets of ada: demo, other"} <= logins
+    assert {"user.ada.database", "user.b.b.s3_secret_key"} <= rotatable(before).keys()
+    # One is disabled, one is no longer there.
+    after = site_of(*own, projects=projects, users=[{"name": "ada"}, {"name": "b.b", "disabled": True}])
+    database, storage = databases_and_keys(after, store)
+    assert [one["role"] for one in database["people"]] == ["ada"]
+    assert sorted(database["gone"]) == ["b.b", "eve"]
+    stored = store.all_values()
+    gone = {stored[f"user.{name}.s3_access_key"].reveal() for name in ("b.b", "eve")}
+    assert set(storage["gone"]) == gone
+    assert not gone & {key["access_key"] for key in storage["keys"]}
 
 
 # --- the text --------------------------------------------------------------------------------------------
@@ -130,7 +179,7 @@ def test_adding_disabling_and_enabling(file: Path, tmp_path: Path) -> None:
     assert dap("user", "disable", "eve", "--no-deploy") == (
         0,
         f"Disabled eve in {file}.\nNext: dap -e team deploy\n"
-        "The database and the bucket of a project have one login for all who work on it.\n"
+        "Each project has a login to its database and its bucket that belongs to nobody.\n"
         "  If eve knows them: dap -e team rotate project.demo.database project.demo.s3_secret_key\n"
         "In GitLab, what they made, their memberships and their keys stay with the blocked account.\n"
         f"  To remove them: in {file} and in GitLab\n",

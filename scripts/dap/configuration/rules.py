@@ -128,6 +128,19 @@ def names_differ(settings: Settings) -> Iterator[Fault]:
                 yield Fault((section, index, "name"), text)
 
 
+def users_are_not_projects(settings: Settings) -> Iterator[Fault]:
+    """No user has the name of a project: both are names of roles in databases, and of places in GitLab."""
+    projects: dict[str, int] = {}
+    for index in range(settings.size("projects")):
+        name = settings.get("projects", index, "name")
+        if isinstance(name, str):
+            projects.setdefault(re.sub(r"[._-]", "-", name), index)
+    for index in range(settings.size("users")):
+        name = settings.get("users", index, "name")
+        if isinstance(name, str) and (other := projects.get(re.sub(r"[._-]", "-", name))) is not None:
+            yield Fault(("users", index, "name"), wording.same_name(f"projects[{other}]"))
+
+
 def members_are_users(settings: Settings) -> Iterator[Fault]:
     """Every member of a project is a user."""
     users = [settings.get("users", index, "name") for index in range(settings.size("users"))]
@@ -157,6 +170,7 @@ RULES: tuple[Rule, ...] = (
     folders_are_apart,
     tls_files_fit_the_mode,
     names_differ,
+    users_are_not_projects,
     members_are_users,
     services_are_known,
 )

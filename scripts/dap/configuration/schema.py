@@ -44,7 +44,12 @@ UserName = Annotated[
         values.name(
             USER_PATTERN,
             "at most 31 small letters, digits, dots, hyphens and underscores, with a letter first",
-            {"admin": "the account that always exists", "ci": "the account that pipelines use"},
+            {
+                "admin": "the account that always exists",
+                "ci": "the account that pipelines use",
+                "root": "GitLab's first administrator",
+                "postgres|public|pg_.*": "PostgreSQL",
+            },
             separators="._-",
         )
     ),

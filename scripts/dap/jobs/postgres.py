@@ -30,6 +30,11 @@ def provision(server: dict[str, Any], report: Report) -> None:
             _role(connection, server, database, report)
             _database(connection, server, database, report)
             _close_to_public(connection, database["name"], report, server["service"])
+        projects = {database["role"] for database in server["databases"]}
+        for person in server.get("people", []):
+            _person(connection, server, person, projects, report)
+        for role in server.get("gone", []):
+            _take_back(connection, server["service"], role, projects, report)
 
 
 def _administrator(server: dict[str, Any], report: Report) -> psycopg.Connection[tuple[Any, ...]]:
@@ -161,3 +166,73 @@ def _close_to_public(connection: psycopg.Connection[Any], name: str, report: Rep
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
         ),
     )
+
+
+def _person(
+    connection: psycopg.Connection[Any],
+    server: dict[str, Any],
+    person: dict[str, Any],
+    projects: set[str],
+    report: Report,
+) -> None:
+    """A role of somebody's own, which acts as the project's in the project's database.
+
+    So what one person makes there belongs to all of the project.
+    """
+    role, service = person["role"], server["service"]
+    _role(connection, server, {**person, "name": person["projects"][0]}, report)
+    member_of = _memberships(connection, role)
+    for project in person["projects"]:
+        row = connection.execute(
+            "SELECT setconfig FROM pg_db_role_setting WHERE setrole = to_regrole(quote_ident(%s))::oid"
+            " AND setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)",
+            (role, project),
+        ).fetchone()
+        acts = row is not None and f"role={project}" in row[0]
+
+        def let(project: str = project) -> None:
+            names = sql.Identifier(project), sql.Identifier(role)
+            connection.execute(sql.SQL("GRANT {} TO {}").format(*names))
+            connection.execute(
+                sql.SQL("ALTER ROLE {1} IN DATABASE {0} SET role = {2}").format(*names, sql.Literal(project))
+            )
+
+        report.ensure(project in member_of and acts, f"{service}: {role} may use {project}", let)
+    _leave(connection, service, role, (member_of & projects) - {*person["projects"]}, report)
+
+
+def _take_back(
+    connection: psycopg.Connection[Any], service: str, role: str, projects: set[str], report: Report
+) -> None:
+    """Let nobody log in as ``role``, and end the connections that there are."""
+    row = connection.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+
+    def close() -> None:
+        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,)
+        )
+
+    report.ensure(row is None or row == (False,), f"{service}: role {role} closed", close)
+    _leave(connection, service, role, _memberships(connection, role) & projects, report)
+
+
+def _memberships(connection: psycopg.Connection[Any], role: str) -> set[str]:
+    rows = connection.execute(
+        "SELECT pg_get_userbyid(roleid) FROM pg_auth_members WHERE member = to_regrole(quote_ident(%s))::oid",
+        (role,),
+    ).fetchall()
+    return {str(row[0]) for row in rows}
+
+
+def _leave(
+    connection: psycopg.Connection[Any], service: str, role: str, projects: set[str], report: Report
+) -> None:
+    for project in sorted(projects):
+
+        def leave(project: str = project) -> None:
+            names = sql.Identifier(project), sql.Identifier(role)
+            connection.execute(sql.SQL("ALTER ROLE {1} IN DATABASE {0} RESET role").format(*names))
+            connection.execute(sql.SQL("REVOKE {} FROM {}").format(*names))
+
+        report.ensure(False, f"{service}: {role} may no longer use {project}", leave)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from minio import Minio
@@ -20,7 +21,7 @@ def provision(server: dict[str, Any], report: Report) -> None:
     client = _client(server, server["user"], server["password"])
     for bucket in server["buckets"]:
         _bucket(client, server["service"], bucket, report)
-    if not server["keys"]:
+    if not (server["keys"] or server.get("gone")):
         # Not every S3 server has MinIO's admin interface; then all use the one key.
         return
     admin = MinioAdmin(
@@ -34,6 +35,13 @@ def provision(server: dict[str, Any], report: Report) -> None:
     for key in server["keys"]:
         _policy(admin, server["service"], key, policies, report)
         _key(admin, server, key, users, report)
+    for access_key in server.get("gone", []):
+        present = users.get(access_key, {"status": "disabled"})
+        report.ensure(
+            present.get("status") == "disabled",
+            f"{server['service']}: key {access_key} disabled",
+            partial(admin.user_disable, access_key),
+        )
 
 
 def _client(server: dict[str, Any], access_key: str, secret_key: str) -> Minio:

@@ -24,6 +24,9 @@ def _postgres(server: Mapping[str, Any]) -> list[str]:
             f"{name}: database {database['name']} created",
             f"{name}: database {database['name']} closed to other roles",
         ]
+    for person in server.get("people", []):
+        lines.append(f"{name}: role {person['role']} created")
+        lines += [f"{name}: {person['role']} may use {project}" for project in person["projects"]]
     return lines
 
 
