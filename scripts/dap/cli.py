@@ -21,6 +21,7 @@ from dap import __version__
 from dap.errors import EXIT_CHANGES, DapError, RefusedError
 from dap.layout import secrets_dir, shown
 from dap.verbs.ca import ca
+from dap.verbs.ci import pipeline, runner
 from dap.verbs.init import init
 from dap.verbs.secret import secret
 from dap.verbs.user import user
@@ -144,9 +145,9 @@ def status(inventory: str, as_json: bool) -> None:
     """Show what runs where, and how it is."""
     from dap import summary
     from dap.site import load_site
-    from dap.status import status_of
+    from dap.status import status_of, with_runners
 
-    found = status_of(load_site(inventory))
+    found = with_runners(status_of(load_site(inventory)))
     if as_json:
         _print_json(found.as_json())
     else:
@@ -292,6 +293,8 @@ def image_build(inventory: str, services: Sequence[str]) -> None:
     click.echo("\n".join(what for _, what in outcome.changes) or "All images are there.")
 
 
+main.add_command(runner)
+main.add_command(pipeline)
 main.add_command(ca)
 
 

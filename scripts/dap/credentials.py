@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import bcrypt
 
@@ -15,6 +16,9 @@ from dap.secrets import Secret, SecretStore
 from dap.servers import Server, public_address, server_named, servers
 from dap.services.manifest import Service
 from dap.site import GITLAB, ProjectNames, Site
+
+if TYPE_CHECKING:
+    from dap.runners import Runner
 
 # The account of the platform's login that pipelines use.
 PIPELINES = "ci"
@@ -176,6 +180,19 @@ class Credentials:
         key = f"{prefix}.s3_access_key"
         access_key = self.store.access_key(key) if self.generate else self._value(key)
         return BucketKey(access_key.reveal(), self._value(f"{prefix}.s3_secret_key"), policy, buckets)
+
+    def runner_tokens(self, runners: Iterable[Runner]) -> dict[str, Secret]:
+        """The tokens of those of the runners that have been made, by key."""
+        found = {runner.key: self.store.peek(runner.key) for runner in runners}
+        return {key: token for key, token in found.items() if token is not None}
+
+    def runner_seal(self) -> Secret:
+        """What tokens of new runners are sealed with on their way here."""
+        return self._value("runner.seal", 40)
+
+    def runner_system_id(self, host: str) -> Secret:
+        """What tells a runner host from others."""
+        return self._value(f"runner.system_id.{host}", 12)
 
     def web_users(self) -> list[WebUser]:
         """The accounts of the platform's login: ``admin`` and the configured users."""

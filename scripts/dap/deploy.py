@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dap import hosts, playbook_variables, rotation
+from dap import hosts, playbook_variables, rotation, runners
 from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
 from dap.distribution import PASSWORD, Distribution
@@ -22,7 +22,7 @@ from dap.host_roles import Given, with_work
 from dap.layout import secrets_dir
 from dap.outcome import Outcome, open_log
 from dap.partial import goes_on_without
-from dap.plan.reading import foresee_new_servers, read, wanted_renewals
+from dap.plan.reading import foresee_new_servers, read, sealed_tokens, wanted_renewals
 from dap.playbook_variables import address_of
 from dap.preflight import facts_of, find_oversized, judge, left_out, wanted
 from dap.prepared import Prepared
@@ -36,6 +36,9 @@ from dap.site import Site
 from dap.trust import tls
 from dap.verify import refuse_unknown_checks
 
+# Of a deploy, what brings tokens that were just made to the runners.
+_TAKE_TOKENS = ("stack", "services")
+
 
 @dataclass(frozen=True)
 class _Looked:
@@ -47,6 +50,19 @@ class _Looked:
 
     facts: Mapping[str, HostFacts]
     given: Mapping[str, Given]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the provisioning jobs want of the program.
+
+    Attributes:
+        renew: keys of secrets for which services want other values.
+        sealed: tokens of new runners, as `runners.open_sealed` reads them.
+    """
+
+    renew: list[str]
+    sealed: list[str]
 
 
 class Deployment:
@@ -98,13 +114,27 @@ class Deployment:
             looked = self._preflight(store)
             selection = select(self.site, only, looked.facts)
             self.outcome.only = selection.names
-            renew = self._bring(store, looked, selection, check=check, diff=diff)
-            if renew and not check:
+            asked = self._bring(store, looked, selection, check=check, diff=diff)
+            if asked.renew and not check:
                 # Which of its tokens were revoked or are about to end is known only when a service was asked.
                 known = rotation.rotatable(self.site)
-                rotation.begin(self.site, store, [known[key] for key in renew])
-                self._bring(store, looked, selection, diff=diff, again=True)
+                rotation.begin(self.site, store, [known[key] for key in asked.renew])
+                asked = self._bring(store, looked, selection, diff=diff, again=True)
+            if asked.sealed and not check:
+                self._keep_tokens(store, asked.sealed)
+                self._bring(store, looked, selection, diff=diff, again=True, tags=_TAKE_TOKENS)
         return self.outcome
+
+    def _keep_tokens(self, store: SecretStore, sealed: Sequence[str]) -> None:
+        """Save the tokens of new runners at once: GitLab shows them only here."""
+        seal = Credentials(self.site, store).runner_seal()
+        for text in sealed:
+            tokens = runners.open_sealed(text, seal)
+            for key, token in tokens.items():
+                store.replace(key, token)
+            # What was before is of no use to anybody.
+            store.settle(tokens)
+        store.save()
 
     def _bring(
         self,
@@ -115,21 +145,20 @@ class Deployment:
         check: bool = False,
         diff: bool = False,
         again: bool = False,
-    ) -> list[str]:
+        tags: Sequence[str] = (),
+    ) -> _Asked:
         """Prepare everything and carry it to the hosts.
 
         Args:
             again: the hosts themselves were just brought into state.
-
-        Returns:
-            the keys of secrets for which services want other values.
+            tags: of what is to be done on the hosts; everything if empty.
         """
         with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
             prepared = self._prepare(store, looked, folder, selection, check=check)
         if again:
             prepared = replace(prepared, work={host: [] for host in prepared.work})
         with self._staged(prepared.builds) as staging:
-            return self._apply(store, prepared, staging, check=check, diff=diff)
+            return self._apply(store, prepared, staging, check=check, diff=diff, tags=tags)
 
     def build_images(self, names: Sequence[str]) -> Outcome:
         """Build the images of the services ``names`` (all if empty) where they are missing.
@@ -243,6 +272,7 @@ class Deployment:
         """The images of all services that run."""
         settings = self.site.platform.services
         chosen = {name: own.image for name, own in settings.items() if own.image}
+        chosen |= {f"{name}.{key}": one for name, own in settings.items() for key, one in own.images.items()}
         wanted_environments = self.site.environments
         references, builds = images.resolve(
             self.site.services, chosen, self.site.external, wanted_environments
@@ -280,7 +310,7 @@ class Deployment:
         renderer = Renderer(self.site, credentials, distribution.every.references, certificates)
         trees = {
             host.name: renderer.tree(
-                self.site.services_on(host).values(), facts[host.name], address_of(host, self.inventory)
+                self.site.services_on(host).values(), facts[host.name], address_of(host, self.inventory), host
             )
             for host in self._hosts
         }
@@ -340,15 +370,22 @@ class Deployment:
             yield staging
 
     def _apply(
-        self, store: SecretStore, prepared: Prepared, staging: Path, *, check: bool, diff: bool
-    ) -> list[str]:
+        self,
+        store: SecretStore,
+        prepared: Prepared,
+        staging: Path,
+        *,
+        check: bool,
+        diff: bool,
+        tags: Sequence[str] = (),
+    ) -> _Asked:
         if not check:
             # First the store, then the hosts: a password that is in use somewhere is never lost.
             store.save()
             auto = [name for name in self.site.left_out if self._may_be_left_out(name)]
             choices.remember(self.inventory.name, {name: self.site.left_out[name][1] for name in auto})
         variables = prepared.variables(store.platform_id, staging, check=check)
-        tags = TAGS if prepared.selection else ()
+        tags = tags or (TAGS if prepared.selection else ())
         with self.progress.step("Hosts, images and services"):
             idle = prepared.idle_tags(variables)
             run = self._play(
@@ -374,7 +411,7 @@ class Deployment:
                 digests.remember(self.inventory.name, result.get("digests", {}))
         if not check and not prepared.selection and not self.outcome.failed:
             self.outcome.rotated += rotation.finish(self.site, store)
-        return wanted_renewals(run)
+        return _Asked(wanted_renewals(run), sealed_tokens(run))
 
     def _may_be_left_out(self, name: str) -> bool:
         service, _ = self.site.left_out[name]

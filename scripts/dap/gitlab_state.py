@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dap import runners
 from dap.configuration.schema import User
 from dap.credentials import PIPELINES, Credentials
 from dap.environments import variable_of
@@ -42,6 +43,7 @@ def gitlab_state(site: Site, credentials: Credentials, trusted: Sequence[bytes])
         "variables": list(_of_everybody(site, credentials, trusted)),
         "groups": [_group(site, credentials, project) for project in site.projects],
         "examples": list(_examples(site, service)),
+        "runners": runners.desired(site, credentials),
     }
 
 

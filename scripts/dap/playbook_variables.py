@@ -43,7 +43,9 @@ def wait_seconds(site: Site) -> int:
     if "wait_seconds" in deploy.model_fields_set:
         return deploy.wait_seconds
     starts = [service.manifest.start_seconds for service in site.services.values()]
-    return max(deploy.wait_seconds, *starts, 0)
+    # A runner that is replaced waits for its jobs first.
+    drain = [site.platform.runners.drain_seconds + 60] if site.providers("runner") else []
+    return max(deploy.wait_seconds, *starts, *drain)
 
 
 def _build_environment(site: Site) -> dict[str, str]:

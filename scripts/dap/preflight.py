@@ -74,12 +74,12 @@ def left_out(
         found, supplier = facts[host.name], distribution.supplier(host)
         for name, service in site.services_on(host).items():
             auto = choices.choice(service, site.platform.services) == "auto"
-            pull = next((pull for pull in pulls if name in pull.services), None)
-            lack = facts[supplier.name].images.get(pull.name) if pull else None
-            if pull and lack and auto:
-                out[name] = f"its image {pull.reference} cannot be had: {lack}"
-            elif pull and lack:
-                problems.add(_no_image(site, name, pull, supplier.name, lack))
+            for pull in pulls:
+                lack = facts[supplier.name].images.get(pull.name) if name in pull.users else None
+                if lack and auto:
+                    out[name] = f"its image {pull.reference} cannot be had: {lack}"
+                elif lack:
+                    problems.add(_no_image(site, name, pull, supplier.name, lack))
             # What runs already is not taken away because the host has become full.
             if auto and name not in found.deployed and (small := _too_small(service, host.name, found)):
                 out[name] = small

@@ -18,12 +18,15 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
+from dap import runners
+from dap.configuration.inventory import Host
 from dap.credentials import Credentials, stable_bcrypt
 from dap.errors import DapError
 from dap.facts import HostFacts
 from dap.layout import shown
 from dap.portal import portal_context
 from dap.provisioning import desired_state
+from dap.runners import Here, runs_jobs
 from dap.servers import server_named, servers
 from dap.services import container
 from dap.services.customization import OVERRIDE, SNIPPET
@@ -48,24 +51,33 @@ class Renderer:
     images: Mapping[str, str]
     tls: Tls
 
-    def tree(self, services: Iterable[Service], facts: HostFacts, address: str = "127.0.0.1") -> HostTree:
+    def tree(
+        self,
+        services: Iterable[Service],
+        facts: HostFacts,
+        address: str = "127.0.0.1",
+        host: Host | None = None,
+    ) -> HostTree:
         """What a host with these ``services`` and this size gets.
 
         Args:
             address: where the platform's names lead from there.
+            host: which of them it is; the service host without it.
         """
-        tree = HostTree()
+        here = Here(host or self.site.inventory.service_host, facts, address)
+        tree = HostTree(with_jobs=runs_jobs(self.site, here.host))
         for service in services:
-            self._add_service(tree, service, facts, address)
+            self._add_service(tree, service, here)
         if tree.services:
-            tree.files.append(project_file(self.site.platform.platform_name, tree.services))
+            name = self.site.platform.platform_name
+            tree.files.append(project_file(name, tree.services, with_jobs=tree.with_jobs))
         return tree
 
-    def _add_service(self, tree: HostTree, service: Service, facts: HostFacts, address: str) -> None:
-        manifest = service.manifest
+    def _add_service(self, tree: HostTree, service: Service, here: Here) -> None:
+        manifest, facts = service.manifest, here.facts
         context = self._context(service, facts)
         config = self._rendered(service, "config", context, "0444", 0)
-        private = context | self._secret_context(service)
+        private = context | self._secret_context(service, here)
         secret = self._rendered(service, "secrets", private, "0400", manifest.user)
         secret += [
             File(
@@ -93,8 +105,9 @@ class Renderer:
             trust=bool(trust),
             secrets=sorted(Path(file.path).name for file in secret),
             config_hash=_digest([*config, *counted, File("ca", b"".join(self.tls.trusted))]),
-            address=address,
+            address=here.address,
             live=bool(live),
+            with_jobs=tree.with_jobs,
         )
         own = _fragment(override, context, service.name) if override.is_file() else None
         compose = container.complete(fragment, rules, own)
@@ -238,7 +251,10 @@ class Renderer:
         own["hosts"] = [site.web_host(web) for web in manifest.web]
         own["ports"] = {port.name: site.published_port(service, port) for port in manifest.ports}
         own["memory_mib"] = container.memory_limit(site, service, facts) // 1024**2
+        own["images"] = {name: self.images[f"{service.name}.{name}"] for name in manifest.image.more}
         context = self._public | {"service": own, "host": facts, "databases": self._databases(service)}
+        if service.manifest.provides == "runner":
+            context["settings"] = site.platform.runners
         if service.manifest.provides == "proxy":
             context["snippets"] = self._snippets(context)
         if service.manifest.admin_of:
@@ -261,7 +277,7 @@ class Renderer:
         }
         return {name: _render(file, context) for name, file in files.items() if file.is_file()}
 
-    def _secret_context(self, service: Service) -> dict[str, Any]:
+    def _secret_context(self, service: Service, here: Here) -> dict[str, Any]:
         """What only the templates in ``secrets/`` and ``live/`` and those of ``rotation`` see."""
         credentials = self.credentials
 
@@ -293,6 +309,8 @@ class Renderer:
             ]
         if service.manifest.admin_of:
             context["admin_secret"] = admin_secret
+        if service.manifest.provides == "runner":
+            context |= runners.context(self.site, self.credentials, service, here)
         if service.manifest.provides == "jobs":
             context["desired_state"] = json.dumps(
                 desired_state(self.site, credentials, self.tls.trusted), indent=1
@@ -310,11 +328,12 @@ def _reloads(service: Service, live: bool) -> list[dict[str, Any]]:
     return [{"service": service.name, "signal": signal, "paths": found} for signal, found in paths.items()]
 
 
-def project_file(name: str, services: Iterable[str]) -> File:
+def project_file(name: str, services: Iterable[str], *, with_jobs: bool) -> File:
     """The Compose file that joins those of the ``services`` of one host."""
     include = [f"{service}/compose.yaml" for service in services]
     return File(
-        "compose.yaml", _yaml({"name": name, "include": include, "networks": container.network(name)})
+        "compose.yaml",
+        _yaml({"name": name, "include": include, "networks": container.network(name, with_jobs=with_jobs)}),
     )
 
 

@@ -17,6 +17,7 @@ from dap.credentials import PIPELINES, Credentials, given_keys
 from dap.errors import RefusedError
 from dap.layout import secrets_dir
 from dap.provisioning import desired_state
+from dap.runners import all_runners
 from dap.secrets import Secret, SecretStore, store_lock
 from dap.servers import servers
 from dap.services.manifest import Service
@@ -125,6 +126,14 @@ def fixed(site: Site) -> dict[str, str]:
         if user.gitlab_account and user.gitlab_password:
             key = f"user.{user.name}.gitlab_password"
             reasons[key] = "is for the first login only; GitLab asks for another one then"
+    if site.providers("runner"):
+        reasons["runner.seal"] = "protects tokens on their way here only"
+        for host in site.inventory.runner_hosts:
+            reasons[f"runner.system_id.{host.name}"] = "is what GitLab tells hosts apart by"
+        for runner in all_runners(site):
+            reasons[runner.key] = (
+                "is GitLab's to give; remove the runner there and deploy, and it gets another"
+            )
     with_keys = [key for key in rotatable(site) if key.endswith(".s3_secret_key")]
     for key in with_keys:
         reasons[key.removesuffix("secret_key") + "access_key"] = f"is the name of a key; rotate {key}"

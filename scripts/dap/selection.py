@@ -56,7 +56,7 @@ class Selection:
         included = [name for name in tree.services if name in {*deployed, *here}]
         included += sorted({*deployed} - {*included})
         data = {f"{site.platform.paths.data}/{name}" for name in here}
-        project = project_file(site.platform.platform_name, included)
+        project = project_file(site.platform.platform_name, included, with_jobs=tree.with_jobs)
         return replace(
             tree,
             files=[project if file.path == PROJECT_FILE else file for file in tree.files],
@@ -78,7 +78,7 @@ class Selection:
         """
         if not self:
             return dict(state)
-        chosen = self.of(site.services).values()
+        chosen = [*self.of(site.services).values()]
         logins = [login for service in chosen for login in credentials.databases(service).values()]
         databases = {(login.server.name, login.name) for login in logins}
         buckets = {bucket.name for service in chosen for bucket in service.manifest.buckets}
@@ -95,6 +95,8 @@ class Selection:
                 own = [one for one in server["buckets"] if one["name"] in buckets]
                 keys = [one for one in server["keys"] if one["policy"] in policies]
                 return {**server, "buckets": own, "keys": keys, "gone": []} if own or keys else None
+            if kind == "gitlab" and any(service.manifest.provides == "runner" for service in chosen):
+                return server
             return None
 
         return {

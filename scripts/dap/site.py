@@ -237,6 +237,8 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     reasons = choices.switched_off(services, settings)
     if len(inventory.hosts) == 1:
         reasons |= choices.without_other_hosts(services, settings)
+    if not inventory.runner_hosts:
+        reasons = choices.without_runner_hosts(services) | reasons
     kept = {name: service for name, service in services.items() if name not in {*external, *reasons}}
     left_out = {name: (services[name], reason) for name, reason in reasons.items()}
     site = Site(inventory, kept, left_out, external, environments.chosen(environment_folders, wanted))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dap.ci import KnownRunner, known_runners
 from dap.configuration.inventory import Host
 from dap.containers import Container, argv_on, list_containers
 from dap.credentials import Credentials
 from dap.errors import DapError, RefusedError
+from dap.gitlab_api import GitlabApi
 from dap.layout import secrets_dir
 from dap.portal import colon_fingerprint
 from dap.secrets import SecretStore
@@ -27,6 +29,7 @@ class Status:
         missing: (host, service) of services that should run and have no container.
         certificates: days that each certificate still has, by service.
         unreached: hosts whose engine could not be asked, and why.
+        runners: what runs CI jobs, as GitLab has it; None where it was not or could not be asked.
     """
 
     site: Site
@@ -34,6 +37,7 @@ class Status:
     missing: list[tuple[str, str]]
     certificates: dict[str, int]
     unreached: dict[str, str] = field(default_factory=dict)
+    runners: list[KnownRunner] | None = None
 
     @property
     def deployed(self) -> bool:
@@ -59,6 +63,7 @@ class Status:
             "certificates": [
                 {"service": name, "days_left": days} for name, days in sorted(self.certificates.items())
             ],
+            "runners": None if self.runners is None else [runner.as_json() for runner in self.runners],
         }
 
 
@@ -102,6 +107,17 @@ def status_of(site: Site) -> Status:
             if host.name in silent
         },
     )
+
+
+def with_runners(status: Status) -> Status:
+    """The state together with what GitLab says of the runners, where there are any."""
+    if not status.site.providers("runner") or not status.deployed:
+        return replace(status, runners=[])
+    try:
+        with GitlabApi(place_of(status.site)) as api:
+            return replace(status, runners=known_runners(status.site, api))
+    except DapError:
+        return status
 
 
 def container_results(site: Site) -> list[Result]:

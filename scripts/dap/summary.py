@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dap.ci import KnownRunner
 from dap.credentials import Login
 from dap.outcome import Outcome
 from dap.plan.text import left_alone
@@ -46,6 +47,10 @@ def of_status(status: Status) -> str:
         )
     out = "".join(f"\nLeft out: {left}" for left in _left_out(status.site))
     expiring = [f"{name}: {days} days" for name, days in sorted(status.certificates.items())]
+    if status.runners:
+        text += f"\n\n{of_runners(status.runners)}"
+    elif status.runners is None:
+        text += "\n\nRunners: GitLab cannot be asked for them"
     return f"{text}\n{out}\nCertificates: {', '.join(expiring) or 'none'}{next_step}"
 
 
@@ -70,6 +75,15 @@ def of_verify(inventory: str, results: Sequence[Result]) -> str:
     head = table(["", "SERVICE", "CHECK", "TIME", "SEEN"], rows)
     next_step = f"\nnext: dap -e {inventory} status" if failed else ""
     return f"{head}\n\n{len(results)} checks, {failed} failed{next_step}"
+
+
+def of_runners(runners: Sequence[KnownRunner]) -> str:
+    """The answer of ``dap runner list``."""
+    rows = [
+        [one.name, one.state, str(one.jobs), ", ".join(one.tags) or "-", one.version or "-"]
+        for one in runners
+    ]
+    return table(["RUNNER", "STATE", "JOBS", "TAGS", "VERSION"], rows) if rows else "No runners."
 
 
 def of_credentials(logins: Sequence[Login]) -> str:

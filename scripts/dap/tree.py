@@ -60,6 +60,7 @@ class HostTree:
         first: services that the provisioning jobs work on, so they start before the others.
         jobs: the service that runs the jobs, if it is on this host.
         only: files and folders that are brought into state; all if empty.
+        with_jobs: whether CI jobs run on the host.
     """
 
     files: list[File] = field(default_factory=list)
@@ -72,3 +73,4 @@ class HostTree:
     first: list[str] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
     only: list[str] = field(default_factory=list)
+    with_jobs: bool = False

@@ -79,6 +79,7 @@ def provisioned(double: LocalDouble, *, check: bool = False, **state: Any) -> Re
         **{"service": "gitlab", "host": address.hostname, "port": address.port, "name": address.netloc},
         **{"token": TOKEN, "token_key": "gitlab.api_token", "admin_email": "admin@team.example.com"},
         **{"users": [], "variables": [], "groups": [], "examples": []},
+        "runners": {"prefix": "dap/", "seal": "", "wanted": []},
         **state,
     }
     report = Report(check=check)

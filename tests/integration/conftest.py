@@ -25,7 +25,7 @@ GROUPS = {
 
 
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.
-ORDER = ("changing", "test_plan", "using", "test_faults", "test_gitlab", "test_portainer")
+ORDER = ("changing", "test_plan", "using", "test_faults", "test_gitlab", "test_runner", "test_portainer")
 
 
 def group_of(nodeid: str) -> str:

@@ -107,7 +107,7 @@ def rendering_of(inventory: str, size: str, folder: Path) -> Rendering:
         renderer = Renderer(site, Credentials(site, store), references, tls.ensure(site, secrets, store))
         files = {}
         for host in site.inventory.hosts:
-            tree = renderer.tree(site.services_on(host).values(), SIZES[size])
+            tree = renderer.tree(site.services_on(host).values(), SIZES[size], host=host)
             contents = {file.path: file.content for file in tree.files}
             for name in tree.services:
                 files[host.name, name] = yaml.safe_load(contents[f"{name}/compose.yaml"])
@@ -147,14 +147,22 @@ def test_every_service_keeps_every_rule_or_its_manifest_says_why_not(rendering: 
     assert found == {}
 
 
-def test_a_compose_file_holds_one_service_on_the_platforms_one_network(rendering: Rendering) -> None:
+def test_a_compose_file_holds_one_service_and_jobs_see_those_with_public_names_only(
+    rendering: Rendering,
+) -> None:
     network = rendering.settings.get("platform_name", "dap")
     assert len(rendering.files) >= 7
     for place, document in rendering.files.items():
         assert set(document) <= {"services", "networks", "secrets"}, place
         assert list(document["services"]) == [place[1]]
-        assert document["networks"] == {"default": {"name": network}}, place
-        assert list(document["services"][place[1]]["networks"]) == ["default"], place
+        with_jobs = (place[0], "gitlab-runner") in rendering.files
+        jobs = {"jobs": {"name": f"{network}-jobs"}} if with_jobs else {}
+        assert document["networks"] == {"default": {"name": network}, **jobs}, place
+        public = place[1] in ("nginx-proxy", "postgres-data", "gitlab-runner")
+        found = document["services"][place[1]]["networks"]
+        assert list(found) == ["default", *["jobs"] * (with_jobs and public)], place
+        # Inside it has no other names than outside.
+        assert place[1] not in found.get("jobs", {}).get("aliases", [])
 
 
 def test_a_service_is_given_its_own_secret_files_only(rendering: Rendering) -> None:

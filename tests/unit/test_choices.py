@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from dap.configuration.inventory import Host
 from dap.configuration.schema import Platform
 from dap.distribution import Distribution
 from dap.errors import ConfigurationError, Finding, Problems, RefusedError
 from dap.facts import HostFacts
 from dap.preflight import left_out, wanted
 from dap.services import choices, customization, digests
-from dap.services.images import Images, Pull
+from dap.services.images import Images, Pull, pulls, resolve
 from dap.site import Site
 from tests.unit.platforms import service_of, site_of, tree_of
 
@@ -249,5 +250,55 @@ def test_file_that_means_nothing_is_refused(customized: Callable[..., list[Findi
             "",
             "means nothing in the folder of mlflow, a service of the platform",
             "there may be compose.override.yaml.j2 and nginx.conf.j2",
+        )
+    ]
+
+
+# --- what has nothing to do ------------------------------------------------------------------------------
+
+HUB = service_of("hub", image={"pull": "registry.example.com/hub:1"})
+WORKER = service_of("worker", only_with=["hub"], provides="runner", image={"pull": "worker:1"})
+
+
+def test_what_has_nothing_to_do_without_another_goes_with_it() -> None:
+    every = {"hub": HUB, "worker": WORKER}
+    off = platform(hub={"enabled": False})
+    reason = "has nothing to do without hub, which is left out"
+    assert choices.switched_off(every, off.services)["worker"] == reason
+    assert list(choices.findings(every, off, FILE)) == []
+    auto = platform(hub={"enabled": "auto"})
+    out = choices.cascade({"hub": "its image cannot be had"}, every, auto, FILE)
+    assert out == {"hub": "its image cannot be had", "worker": reason}
+
+
+def test_what_runs_jobs_is_left_out_without_hosts_for_them() -> None:
+    every = {"hub": HUB, "worker": WORKER}
+    assert choices.without_runner_hosts(every) == {"worker": "there are no runner hosts in hosts.yml"}
+
+
+def test_image_that_a_service_starts_itself_is_asked_for_too() -> None:
+    worker = service_of(
+        "worker", role="runner", image={"pull": "worker:1", "more": {"helper": "helper:1"}}, provides="runner"
+    )
+    alpha = Host("alpha", frozenset({"service_host", "runner_hosts"}), {"ansible_connection": "local"})
+    site = site_of(worker, hosts=(alpha,), services={"worker": {"enabled": "auto"}})
+    references, builds = resolve(site.services)
+    every = Images(references, builds, pulls(references, builds, None))
+    facts = {"alpha": replace(FACTS, images={"worker.helper": "the registry does not answer"})}
+    assert left_out(Distribution(site, every), facts, Problems()) == {
+        "worker": "its image helper:1 cannot be had: the registry does not answer"
+    }
+    assert set(every.of(site.services).references) == {"worker", "worker.helper"}
+
+
+def test_image_that_no_service_starts_cannot_be_set() -> None:
+    worker = service_of("worker", image={"pull": "worker:1", "more": {"helper": "helper:1"}})
+    assert found(worker, worker={"images": {"halper": "other:1"}}) == [
+        Finding(
+            FILE,
+            "services.worker.images.halper",
+            "other:1",
+            "is not an image that the service starts itself",
+            "did you mean helper?",
         )
     ]

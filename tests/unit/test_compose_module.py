@@ -544,6 +544,7 @@ def test_a_job_in_check_mode_asks_the_servers_that_run(docker: FakeDocker, root:
         "asked": ["web", "outside"],
         "unasked": {"db": "does not run"},
         "renew": [],
+        "sealed": "",
     }
     assert not docker.calls_of("up")
 

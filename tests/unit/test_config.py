@@ -334,6 +334,7 @@ def test_every_setting_is_taken_as_written(folder: InventoryFolder, certificate:
         {"name": "churn-model", "summary": "Who leaves?", "members": {"ada": "owner"}, "examples": True}
     ]
     unset: dict[str, Any] = {"environment": {}, "ports": {}, "external": None, "image": None, "pids": None}
+    unset["images"] = {}
     assert written["services"]["mlflow"] == {**unset, "memory": "512m", "cpus": 2.0, "enabled": None}
     assert written["services"]["pgadmin"] == {**unset, "memory": None, "cpus": None, "enabled": False}
 

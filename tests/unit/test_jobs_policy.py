@@ -143,4 +143,5 @@ def test_report_is_one_line_of_json() -> None:
         "wants": [],
         "renew": [],
         "complete": False,
+        "sealed": "",
     }

@@ -59,6 +59,7 @@ def test_check_goes_on_and_says_who_could_not_be_asked(capsys: pytest.CaptureFix
         "wants": [],
         "renew": [],
         "complete": False,
+        "sealed": "",
     }
 
 

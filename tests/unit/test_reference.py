@@ -16,6 +16,7 @@ from dap.configuration.schema import Platform
 
 SERVICES = (
     "gitlab",
+    "gitlab-runner",
     "mlflow",
     "minio",
     "nginx-proxy",
@@ -43,7 +44,11 @@ def keys_of(schema: dict[str, Any], whole: dict[str, Any], above: str = "") -> I
     if "items" in schema:
         yield from keys_of(schema["items"], whole, f"{above[:-1]}[].")
     if isinstance(schema.get("additionalProperties"), dict):
-        yield from keys_of(schema["additionalProperties"], whole, f"{above}<service>.")
+        yield from keys_of(
+            schema["additionalProperties"],
+            whole,
+            f"{above}{'<host>' if above == 'runners.hosts.' else '<service>'}.",
+        )
 
 
 def test_generated_files_are_up_to_date() -> None:
@@ -91,6 +96,9 @@ def test_example_has_every_key_and_what_is_commented_out_is_valid() -> None:
         ),
         *(f"{section}[].{key}" for section in ("users", "projects") for key in example[section][0]),
         *(f"services.<service>.{key}" for key in example["services"]["mlflow"]),
+        *(f"runners.{key}" for key in example["runners"]),
+        *(f"runners.hosts.<host>.{key}" for key in example["runners"]["hosts"]["alpha"]),
+        *(f"runners.extra[].{key}" for key in example["runners"]["extra"][0]),
     }
     assert example["services"]["mlflow"]["external"].keys() == {"url", "user"}
     assert there == set(keys_of(schema, schema))

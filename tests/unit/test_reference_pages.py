@@ -14,6 +14,7 @@ from dap.layout import compose_dir
 from dap.reference.cli import cli_page, table
 from dap.reference.services import CHECK_MODULES, manifest_page, services_page
 from dap.render import Renderer
+from dap.runners import Here
 from dap.secrets import SecretStore
 from dap.services.manifest import find_folders, load_services
 from dap.services.manifest_schema import GUARDED, Manifest, ManifestSection, section_in
@@ -87,12 +88,14 @@ def test_templates_know_what_the_page_says_and_no_more(tmp_path: Path) -> None:
     site = site_of(*services.values())
     credentials = Credentials(site, SecretStore.load(tmp_path, "team"))
     tls = Tls(leaves={}, ca_certificate=b"", extra_cas=(), public=False, warnings=())
-    renderer = Renderer(site, credentials, {}, tls)
+    more = {f"{name}.{one}": "" for name, each in services.items() for one in each.manifest.image.more}
+    renderer = Renderer(site, credentials, more, tls)
     public: set[str] = set()
     private: set[str] = set()
     for service in services.values():
         public |= set(renderer._context(service, HostFacts(16000, 4)))
-        private |= set(renderer._secret_context(service))
+        here = Here(site.inventory.service_host, HostFacts(16000, 4), "127.0.0.1")
+        private |= set(renderer._secret_context(service, here))
     text = section_of(manifest_page(), "Templates")
     everywhere, _, in_secrets = text.partition("Only those in `secrets/` know:")
     assert set(first_cells(everywhere)) == public

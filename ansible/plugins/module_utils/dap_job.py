@@ -55,4 +55,5 @@ def job_result(finished: Finished, service: str) -> dict[str, Any]:
         "wants": wants,
         "renew": renew,
         "complete": complete,
+        "sealed": str(summary.get("sealed") or ""),
     }

@@ -18,6 +18,8 @@ from ansible.module_utils.dap_planned import COMPOSE_FILE, explain, laid_out
 from ansible.module_utils.dap_probe import search_path
 from ansible.module_utils.dap_project import Difference, compare, parse_hashes, predict, to_signal
 
+JOBS_LABEL = "dap.jobs"
+
 DOCUMENTATION = """
 module: dap_compose
 short_description: Start, provision or remove the platform's Compose project
@@ -114,6 +116,7 @@ dap:
     - C(provisioning) lists the changes of the job, C(asked) the servers that it has looked at in check mode.
     - C(unasked) says of a server why it could not look at it, C(reason) of the rest.
     - C(renew) lists the keys of secrets for which the job wants new values.
+    - C(sealed) holds tokens that the job was given, for the program alone to read.
     - C(left_paths) are those given to C(up).
 """
 
@@ -218,6 +221,13 @@ def check_job(project: Project, containers: Sequence[Container]) -> dict[str, An
     return {**result, "changed": bool(changes), "changes": changes, "unasked": unasked}
 
 
+def end_jobs(project: Project) -> None:
+    """Remove the containers of CI jobs: nobody is there any more for what they would say."""
+    jobs = project.run(["ps", "--all", "--quiet", "--filter", f"label={JOBS_LABEL}={project.name}"])
+    if jobs.stdout.split():
+        project.run(["rm", "--force", "--volumes", *jobs.stdout.split()])
+
+
 def remove(project: Project, check: bool) -> dict[str, Any]:
     """Remove containers and networks, whatever has become of the files that made them."""
     selection = ["--filter", f"label={PROJECT_LABEL}={project.name}"]
@@ -227,11 +237,14 @@ def remove(project: Project, check: bool) -> dict[str, Any]:
     result = {"changed": bool(containers or networks), "removed": services}
     if check or not result["changed"]:
         return result
+    end_jobs(project)
     # From a folder without a Compose file, so that labels decide; in the order of their dependencies.
     project.run(["compose", "--project-directory", "/", "-p", project.name, "down", "--remove-orphans"])
     left = [container.identifier for container in project.containers()]
     if left:
         project.run(["rm", "--force", *left])
+    # What a runner has begun until it was told to end.
+    end_jobs(project)
     left_networks = project.run(["network", "ls", "--quiet", *selection]).stdout.split()
     for network in left_networks:
         removed = project.run(["network", "rm", network])
@@ -259,7 +272,7 @@ def containers_in(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def described(result: Mapping[str, Any]) -> dict[str, Any]:
     """The result for the program."""
-    job = {name: result[name] for name in ("asked", "unasked", "reason", "renew") if name in result}
+    job = {name: result[name] for name in ("asked", "unasked", "reason", "renew", "sealed") if name in result}
     return {"containers": containers_in(result), "provisioning": result.get("changes", []), **job}
 
 

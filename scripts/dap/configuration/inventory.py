@@ -15,7 +15,8 @@ from dap import layout
 from dap.configuration import wording
 from dap.configuration.hostsfile import OPAQUE_TAGS, RUNNER_HOSTS, SERVICE_HOST, SHORTEST, Host, find_hosts
 from dap.configuration.rules import Settings, broken_rules
-from dap.configuration.schema import Platform, Section, default_at, field_at, section_at
+from dap.configuration.schema import Platform, default_at, field_at, section_at
+from dap.configuration.section import Section
 from dap.configuration.values import REFUSED
 from dap.configuration.wording import Fault, Location, Wording, dotted
 from dap.configuration.yamlfile import HIDDEN, YamlFile, read_yaml

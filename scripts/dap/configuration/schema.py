@@ -10,12 +10,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from dap.configuration import values
 from dap.configuration.rules import Settings, broken_rules
+from dap.configuration.runners import Runners
+from dap.configuration.section import Section
 from dap.configuration.wording import Location, dotted
 
 NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,18}[a-z0-9])?"
@@ -98,12 +100,6 @@ VariableName = Annotated[
 PortName = Annotated[
     str, BeforeValidator(values.matching(r"[a-z][a-z0-9_]{0,39}", "is not the name of a port"))
 ]
-
-
-class Section(BaseModel):
-    """A group of settings: unknown keys are refused, and nothing changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
 class Paths(Section):
@@ -301,6 +297,11 @@ class ServiceSettings(Section):
         description="Another image, with tag or digest, that keeps the contract of the service's own.",
         examples=["registry.example.com/team/mlflow:3.17.2"],
     )
+    images: dict[PortName, values.ImageReference] = Field(
+        default={},
+        description="The same for images that the service starts itself, by their names in its manifest.",
+        examples=[{"helper": "registry.example.com/team/gitlab-runner-helper:x86_64-v19.4.0"}],
+    )
     environment: dict[VariableName, values.Line] = Field(
         default={},
         description="Environment variables beside the service's own; no secrets, every admin sees them.",
@@ -478,6 +479,11 @@ class Platform(Section):
             " All that there are, without it."
         ),
         examples=[["analysis"]],
+    )
+    runners: Runners = Field(
+        default=Runners(),
+        description="What runs the jobs of GitLab's pipelines on the runner hosts.",
+        examples=[{"jobs": 4}],
     )
     extra_hosts: dict[values.HostName, values.KnownAddress] = Field(
         default={},

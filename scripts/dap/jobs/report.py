@@ -24,6 +24,7 @@ class Report:
         unasked: servers that could not be, and why.
         wants: keys of tokens that a server does not accept: a command has to make them there.
         complete: whether the jobs that need all services running have done their work, too.
+        sealed: tokens that a server shows only once, for the program alone to read.
         renew: keys of secrets that want another value: they were revoked, or are about to end.
     """
 
@@ -37,6 +38,7 @@ class Report:
     wants: list[str] = field(default_factory=list)
     renew: list[str] = field(default_factory=list)
     complete: bool = False
+    sealed: str = ""
 
     def ensure(self, right: bool, change: str, make: Callable[[], object]) -> bool:
         """Call ``make`` if the thing is not ``right`` yet, and note ``change``; returns ``right``."""
@@ -59,5 +61,6 @@ class Report:
                 "wants": self.wants,
                 "renew": self.renew,
                 "complete": self.complete,
+                "sealed": self.sealed,
             }
         )

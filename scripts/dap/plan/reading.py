@@ -50,6 +50,12 @@ def wanted_renewals(run: Run) -> list[str]:
     return [key for event in run.events for key in (event.get("dap") or {}).get("renew", [])]
 
 
+def sealed_tokens(run: Run) -> list[str]:
+    """The tokens that jobs were given for new runners, sealed."""
+    found = [(event.get("dap") or {}).get("sealed", "") for event in run.events]
+    return [sealed for sealed in found if sealed]
+
+
 def _sort_in(plan: Plan, event: Event) -> None:
     """Put the changes of a task to those of their kind."""
     role = str(event.get("role", ""))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -20,7 +21,8 @@ from dap import layout
 from dap.configuration.hostsfile import GROUPS
 from dap.configuration.inventory import check_platform
 from dap.configuration.rules import RULES
-from dap.configuration.schema import Platform, Section, section_at
+from dap.configuration.schema import Platform, section_at
+from dap.configuration.section import Section
 from dap.configuration.wording import Location, dotted
 from dap.configuration.yamlfile import parse_yaml
 from dap.errors import Finding
@@ -56,12 +58,17 @@ def _without_noise(schema: Mapping[str, Any]) -> dict[str, Any]:
 # --- all keys --------------------------------------------------------------------------------------------
 
 
+# What the keys of a mapping of sections are the names of.
+_EACH: Mapping[Location, str] = {("services",): "service", ("runners", "hosts"): "host"}
+
+
 def _item(location: Location, field: FieldInfo) -> Location | None:
     """Where the items of a list or mapping of sections stand; None for other fields."""
     if field.default == () and section_at((*location, 0)):
         return (*location, 0)
-    if field.default == {} and section_at((*location, "<service>")):
-        return (*location, "<service>")
+    of_each = f"<{_EACH.get(location, '')}>"
+    if field.default == {} and section_at((*location, of_each)):
+        return (*location, of_each)
     return None
 
 
@@ -84,6 +91,7 @@ def _sections_below(
 
 def _shown(value: object) -> str:
     """A value as it is written in YAML, on one line."""
+    value = [*value] if isinstance(value, tuple) else value
     plain = str(value) if not isinstance(value, str | int | float | list | dict) else value
     text: str = yaml.safe_dump(
         plain, default_flow_style=True, sort_keys=False, width=1000, allow_unicode=True
@@ -161,7 +169,7 @@ def _section_lines(location: Location, section: type[Section], holder: FieldInfo
 
 
 def _path(location: Location) -> str:
-    return dotted(location).replace("[0]", "[]").replace('["<service>"]', ".<service>")
+    return re.sub(r'\["(<\w+>)"\]', r".\1", dotted(location).replace("[0]", "[]"))
 
 
 def _anchor(path: str) -> str:
@@ -188,7 +196,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
         noun = "whole number" if first["type"] == "integer" else "number"
         return f"{noun}, {first['minimum']} to {first['maximum']}"
     if first["type"] == "array":
-        return f"list of {_kind(first['items'])}s"
+        kind = _kind(first["items"])
+        return f"list of {kind}" if "`" in kind else f"list of {kind}s"
     if first["type"] == "boolean":
         return "`true` or `false`"
     return "path" if first.get("format") == "path" else "text"

@@ -19,10 +19,10 @@ from dap.services import container
 from dap.services.manifest import Service, Web, find_folders, load_services
 from dap.services.manifest_schema import DOCKER_SOCKET, GUARDED, Manifest, ManifestSection, section_in
 from dap.site import Site
-from dap.verify import CHECKS, data, gitlab, portainer, registry, tracking, web
+from dap.verify import CHECKS, data, gitlab, portainer, registry, runners, tracking, web
 
 # Each registers its checks when it is imported.
-CHECK_MODULES = (data, gitlab, portainer, registry, tracking, web)
+CHECK_MODULES = (data, gitlab, portainer, registry, runners, tracking, web)
 
 # --- the manifest ----------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ _VARIABLES = {
     "platform": "`platform.name`, `platform.domain`, `platform.url` (of the start page), `platform.version`,"
     " `platform.private_ca` (true or false), `platform.ca_fingerprint`",
     "service": "this service: `service.name`, `service.title`, `service.user` (number), `service.hosts`"
-    " (its web names)",
+    " (its web names), `service.images` (those of `image.more`)",
     "host": "the host it runs on: `host.memory_mib`, `host.cpus`",
     "databases": "the service's own databases by name: `host`, `port`, `user`, `sslmode`",
     "s3": "the object storage as services reach it: `s3.endpoint`, `s3.region`, `s3.tls`; empty without one",
@@ -85,6 +85,7 @@ _VARIABLES = {
 _SPECIAL_VARIABLES = {
     "administers": "with `admin_of`: list of servers: `service`, `host`, `port`, `user`, `tls` (true or"
     " false)",
+    "settings": "with `provides: runner`: the configuration's `runners`",
     "snippets": "with `provides: proxy`: what operators add to the server blocks, by service",
 }
 _SECRET_VARIABLES = {
@@ -94,6 +95,18 @@ _SECRET_VARIABLES = {
     " that user's password",
     "admin_secret": '`admin_secret("postgres-data")`, with `admin_of`: the administrator\'s password there',
     "web_users": "with `provides: proxy`: list of accounts of the platform's login: `name`, `hash`, `basic`",
+    "gitlab_url": "with `provides: runner`: GitLab's address",
+    "gitlab_host": "with it: the host name in it",
+    "system_id": "with it: what GitLab tells runner hosts apart by",
+    "runners": "with it: list of the host's runners: `description`, `token`, `limit`, `memory`, `cpus`,"
+    " `gpus`",
+    "cache": "with it: where caches of jobs are kept: `address`, `tls`, `region`, `bucket`, `access_key`,"
+    " `secret_key`; None without object storage",
+    "jobs_at_once": "with it: how many jobs the host runs at the same time",
+    "jobs_network": "with it: the network that jobs run in",
+    "jobs_hosts": "with it: list of names with addresses that jobs need",
+    "jobs_environment": "with it: list of variables that jobs get",
+    "jobs_ca": "with it: where jobs find the authorities to trust",
     "desired_state": "with `provides: jobs`: what the provisioning jobs are to bring about, as JSON",
 }
 

@@ -39,7 +39,26 @@ def switched_off(services: Mapping[str, Service], settings: Settings) -> dict[st
             chosen = name in settings and settings[name].enabled is False
             off = service.manifest.off_by_default
             reasons[name] = "switched off in platform.yml" if chosen else f"off by default: {off}"
-    return reasons
+    return reasons | _without(reasons, services)
+
+
+def _without(out: Mapping[str, str], services: Mapping[str, Service]) -> dict[str, str]:
+    """The services that have nothing to do without some that are left out, and why."""
+    found: dict[str, str] = {}
+    for name, service in services.items():
+        lacking = next((other for other in service.manifest.only_with if other in out), None)
+        if name not in out and lacking:
+            found[name] = f"has nothing to do without {lacking}, which is left out"
+    return found
+
+
+def without_runner_hosts(services: Mapping[str, Service]) -> dict[str, str]:
+    """What runs CI jobs, where there are no hosts for them."""
+    return {
+        name: "there are no runner hosts in hosts.yml"
+        for name, service in services.items()
+        if service.manifest.provides == "runner"
+    }
 
 
 def without_other_hosts(services: Mapping[str, Service], settings: Settings) -> dict[str, str]:
@@ -114,6 +133,12 @@ def _unfitting(
                 f"is not the address of a server for {manifest.title}",
                 f"write one that begins with {begins}",
             )
+    for name in own.images:
+        if name not in manifest.image.more:
+            reason = "is not an image that the service starts itself"
+            more = [*manifest.image.more]
+            advice = wording.one_of(name, more) if more else "remove it: it starts none"
+            yield Finding(file, f"{here}.images.{name}", own.images[name], reason, advice)
     known = [port.name for port in manifest.ports]
     for name, number in own.ports.items():
         if name not in known:
@@ -133,6 +158,9 @@ def cascade(
     pending = list(reasons)
     while pending:
         name = pending.pop()
+        alone = _without(out, services)
+        out |= alone
+        pending += alone
         for other, service in services.items():
             if other in out or name not in needed_by(service, services):
                 continue

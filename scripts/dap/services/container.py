@@ -18,6 +18,7 @@ from dap.services.manifest_schema import DOCKER_SOCKET, GUARDED
 from dap.site import Site
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+JOBS = "jobs"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Rules:
         trust: whether its trusted CAs lie in a folder of files.
         address: where the platform's names lead from this host.
         live: whether it has files that it reads again while it runs (mounted at /run/live).
+        with_jobs: whether CI jobs run on this host.
     """
 
     site: Site
@@ -43,11 +45,18 @@ class Rules:
     trust: bool = False
     address: str = ""
     live: bool = False
+    with_jobs: bool = False
 
 
-def network(name: str) -> dict[str, Any]:
-    """The one network of a platform; declared alike in every file that is included."""
-    return {"default": {"name": name}}
+def network(name: str, *, with_jobs: bool = False) -> dict[str, Any]:
+    """The network of a platform, and that of its CI jobs; declared alike in every file that is included."""
+    jobs = {JOBS: {"name": jobs_network(name)}} if with_jobs else {}
+    return {"default": {"name": name}, **jobs}
+
+
+def jobs_network(name: str) -> str:
+    """The network that CI jobs run in: of the services only those with public names are there."""
+    return f"{name}-{JOBS}"
 
 
 def complete(
@@ -86,7 +95,8 @@ def complete(
     if override is not None:
         merged = _merge(merged, override["services"][service.name])
     secrets = {f"{service.name}_{name}": {"file": f"./secrets/{name}"} for name in rules.secrets}
-    document = {"services": {service.name: merged}, "networks": network(rules.site.platform.platform_name)}
+    networks = network(rules.site.platform.platform_name, with_jobs=rules.with_jobs)
+    document = {"services": {service.name: merged}, "networks": networks}
     return document | ({"secrets": secrets} if secrets else {})
 
 
@@ -144,7 +154,7 @@ def _base(rules: Rules) -> dict[str, Any]:
         "environment": _environment(site, service),
         "tmpfs": ["/tmp:mode=1777"],  # noqa: S108  the container's own
         "volumes": _volumes(rules),
-        "networks": {"default": {"aliases": _aliases(site, service)}},
+        "networks": _networks(rules),
         "healthcheck": {"retries": 6, "start_period": f"{manifest.start_seconds}s"},
         "labels": {"dap.service": service.name, "dap.configuration.inventory": rules.config_hash},
     }
@@ -159,7 +169,12 @@ def _base(rules: Rules) -> dict[str, Any]:
         base["ports"] = [
             _published(f"{address}", site.published_port(service, port), port) for port in manifest.ports
         ]
-    needs = [name for name in manifest.needs if name in site.services]
+    # Those of the other role may be on another host.
+    needs = [
+        name
+        for name in manifest.needs
+        if name in site.services and site.services[name].manifest.role == manifest.role
+    ]
     if needs:
         base["depends_on"] = {name: {"condition": "service_healthy"} for name in needs}
     if manifest.provides == "jobs":
@@ -226,14 +241,25 @@ def _bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any
     return mount | ({"read_only": True} if read_only else {})
 
 
-def _aliases(site: Site, service: Service) -> list[str]:
-    """Names on the platform's network, so that the public names work inside it too."""
-    aliases = [service.name]
+def _networks(rules: Rules) -> dict[str, Any]:
+    """The networks that a service is in, and its names there, so that the public names work inside too."""
+    public = _public_names(rules.site, rules.service)
+    found: dict[str, Any] = {"default": {"aliases": list(dict.fromkeys([rules.service.name, *public]))}}
+    if rules.with_jobs and public:
+        found[JOBS] = {"aliases": public}
+    elif rules.with_jobs and rules.service.manifest.provides == "runner":
+        # It has no business there: with it the network is made where none of the others is.
+        found[JOBS] = {}
+    return found
+
+
+def _public_names(site: Site, service: Service) -> list[str]:
+    names = []
     if service.manifest.provides == "proxy":
-        aliases += [site.platform.domain, *(vhost.host for vhost in site.vhosts)]
+        names += [site.platform.domain, *(vhost.host for vhost in site.vhosts)]
     if service.manifest.tls and service.manifest.tls.names == "own":
-        aliases.append(site.own_host(service))
-    return list(dict.fromkeys(aliases))
+        names.append(site.own_host(service))
+    return list(dict.fromkeys(names))
 
 
 def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Pull:
     """An image that comes from a registry.
 
     Attributes:
-        services: the services that run it.
+        services: the services that run it; ``<service>.<name>`` for one that a service starts itself.
         reference: what Compose names.
         source: what is pulled: the same, or where the site's mirror has it.
     """
@@ -88,6 +88,11 @@ class Pull:
     def name(self) -> str:
         """The first of the services."""
         return self.services[0]
+
+    @property
+    def users(self) -> set[str]:
+        """The services that cannot run without it."""
+        return {name.partition(".")[0] for name in self.services}
 
 
 def pulls(references: Mapping[str, str], builds: Sequence[Build], mirror: str | None) -> list[Pull]:
@@ -112,7 +117,7 @@ class Images:
     """The images of a platform.
 
     Attributes:
-        references: of every service.
+        references: of every service, and as ``<service>.<name>`` of what a service starts itself.
         builds: those that are built, in the order of building.
         pulls: those that come from registries.
         environments: names of those among the built ones that are environments.
@@ -130,9 +135,13 @@ class Images:
             needed |= self.environments
         built = {build.name for build in self.builds} & needed
         return Images(
-            {name: self.references[name] for name in services},
+            {
+                name: reference
+                for name, reference in self.references.items()
+                if name.partition(".")[0] in services
+            },
             [build for build in self.builds if built and build.name in {*built, BASE}],
-            [pull for pull in self.pulls if services.keys() & {*pull.services}],
+            [pull for pull in self.pulls if services.keys() & pull.users],
             self.environments & needed,
         )
 
@@ -177,4 +186,6 @@ def resolve(
     for name, service in services.items():
         image = service.manifest.image
         references[name] = chosen.get(name) or image.pull or builds[image.same_as or name].tag
+        for own, reference in image.more.items():
+            references[f"{name}.{own}"] = chosen.get(f"{name}.{own}", reference)
     return references, [base, *builds.values()] if builds else []

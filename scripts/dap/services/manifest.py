@@ -213,6 +213,7 @@ def _unknown_services(
     references += [
         (("databases", index, "server"), database.server) for index, database in enumerate(manifest.databases)
     ]
+    references += [(("only_with", index), name) for index, name in enumerate(manifest.only_with)]
     references += [(("shared_secrets", key), name) for key, name in manifest.shared_secrets.items()]
     if manifest.image.same_as:
         references.append((("image", "same_as"), manifest.image.same_as))

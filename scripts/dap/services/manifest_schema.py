@@ -66,6 +66,14 @@ class Image(ManifestSection):
         description="Reference with a tag or digest, pulled from a registry.",
         examples=["registry.example.com/team/app:1.4"],
     )
+    more: dict[Name, values.ImageReference] = Field(
+        {},
+        description=(
+            "Other images that it starts containers of, by names; pulled like its own. Templates find them as"
+            " `service.images.<name>`."
+        ),
+        examples=[{"helper": "registry.example.com/team/helper:1.4"}],
+    )
     include: dict[str, Text] = Field(
         {},
         description="Folders of the repository that join the build context: name there to path here.",
@@ -343,10 +351,15 @@ class Manifest(ManifestSection):
         description="It runs containers of the environments' images, so every host that runs it has them.",
         examples=[True],
     )
+    only_with: list[Text] = Field(
+        [],
+        description="Services without which it has nothing to do: it is left out together with them.",
+        examples=[["gitlab"]],
+    )
     provides: (
         Annotated[
-            Literal["postgres", "s3", "proxy", "jobs", "images"],
-            BeforeValidator(values.choice("postgres", "s3", "proxy", "jobs", "images")),
+            Literal["postgres", "s3", "proxy", "jobs", "images", "runner"],
+            BeforeValidator(values.choice("postgres", "s3", "proxy", "jobs", "images", "runner")),
         ]
         | None
     ) = Field(
@@ -356,7 +369,8 @@ class Manifest(ManifestSection):
             " it needs the secrets `admin_password`, or `root_user` and `root_password`. `proxy`: it serves"
             " all web names. `jobs`: it runs the provisioning jobs and does not stay up. `images`: a registry"
             " that hands the platform's images on to other hosts, with the secret `password`; it runs only"
-            " where there are any."
+            " where there are any. `runner`: it starts containers for CI jobs, in a network of their own that"
+            " only the public names are in."
         ),
         examples=["postgres"],
     )

@@ -98,7 +98,15 @@ def load_clients() -> None:
 
 
 def _load_checks() -> None:
-    from dap.verify import data, gitlab, portainer, registry, tracking, web  # noqa: F401  they register their checks
+    from dap.verify import (  # noqa: F401  they register their checks
+        data,
+        gitlab,
+        portainer,
+        registry,
+        runners,
+        tracking,
+        web,
+    )
 
 
 def refuse_unknown_checks(services: Iterable[Service]) -> None:

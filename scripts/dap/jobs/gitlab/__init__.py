@@ -1,4 +1,4 @@
-"""What is set up in a GitLab that runs: settings, users, groups with members, CI variables, examples.
+"""What is set up in a GitLab that runs: settings, users, groups, CI variables, examples, runners.
 
 GitLab's client library is loaded only when there is a GitLab: that takes a while.
 """
@@ -20,7 +20,7 @@ def provision(server: dict[str, Any], report: Report) -> None:
         LaterError: it does not accept the platform's token yet.
         GitlabError: it does not answer, or refuses something.
     """
-    from . import client, groups, people, settings, variables
+    from . import client, groups, people, runners, settings, variables
 
     api = client.connect(server, report)
     with client.refusals("settings"):
@@ -29,3 +29,5 @@ def provision(server: dict[str, Any], report: Report) -> None:
     with client.refusals("CI variables"):
         variables.provision(api.variables, server["service"], server["variables"], report)
     groups.provision(api, server, ids, report)
+    with client.refusals("runners"):
+        runners.provision(api, server, report)

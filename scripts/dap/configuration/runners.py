@@ -1,0 +1,147 @@
+"""The settings of the runners: what CI jobs may use, on every runner host or on some."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from dap.configuration import values
+from dap.configuration.section import Section
+
+NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?"
+DEFAULT = "docker"
+IMAGES = "image-builds"
+
+Tag = Annotated[
+    str,
+    BeforeValidator(
+        values.matching(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,62}", "is not a tag of letters, digits and . _ : / -")
+    ),
+]
+RunnerName = Annotated[
+    str,
+    StringConstraints(pattern=f"^{NAME_PATTERN}$"),
+    BeforeValidator(
+        values.name(
+            NAME_PATTERN,
+            "at most 30 small letters, digits and hyphens, with a letter first and no hyphen at the end",
+            {"docker|image_builds": "a runner that every runner host has"},
+        )
+    ),
+]
+ImagePattern = Annotated[
+    str,
+    BeforeValidator(
+        values.matching(r"[A-Za-z0-9*?{}$][A-Za-z0-9._/:@*?{},$-]{0,199}", "is not a pattern of images")
+    ),
+]
+Device = Annotated[
+    str,
+    BeforeValidator(
+        values.matching(
+            r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9._-]*=[A-Za-z0-9._:-]+", "is not the CDI name of a device"
+        )
+    ),
+]
+PullPolicy = Annotated[
+    Literal["always", "if-not-present", "never"],
+    BeforeValidator(values.choice("always", "if-not-present", "never")),
+]
+Jobs = Annotated[int, Field(ge=1, le=256), BeforeValidator(values.number("a number of jobs", 1, 256))]
+Seconds = Annotated[
+    int, Field(ge=0, le=86400), BeforeValidator(values.number("a number of seconds", 0, 86400))
+]
+
+
+class Limits(Section):
+    """How much jobs may use."""
+
+    jobs: Jobs | None = Field(
+        default=None,
+        description=(
+            "Jobs at the same time on one host. Without it, one for each processor, as far as each has 2 GB"
+            " of memory."
+        ),
+        examples=[4],
+    )
+    memory: values.Memory | None = Field(
+        default=None,
+        description=(
+            "Most memory of a job, with unit `m` or `g`. Without it, an equal share of what the services"
+            " leave."
+        ),
+        examples=["8g"],
+    )
+    cpus: values.Processors | None = Field(
+        default=None,
+        description="Most processors of a job. Without it, all of the host's.",
+        examples=[2],
+    )
+
+
+class ExtraRunner(Limits):
+    """A runner beside the one that every runner host has, for jobs with its tags."""
+
+    name: RunnerName = Field(
+        description="Its name; GitLab shows it as `<platform>/<host>/<name>`.", examples=["gpu"]
+    )
+    tags: tuple[Tag, ...] = Field(
+        description="Tags of the jobs that it takes; jobs without tags are not for it.", examples=[["gpu"]]
+    )
+    hosts: tuple[values.Line, ...] = Field(
+        default=(),
+        description="Hosts that have it, by their names in `hosts.yml`; all runner hosts if empty.",
+        examples=[["gpu1"]],
+    )
+    gpus: tuple[Device, ...] = Field(
+        default=(),
+        description="Devices that its jobs see, by their CDI names.",
+        examples=[["nvidia.com/gpu=all"]],
+    )
+
+
+class Runners(Limits):
+    """What runs the jobs of GitLab's pipelines on the runner hosts."""
+
+    image: values.ImageReference = Field(
+        default="debian:trixie-slim",
+        description="Image of jobs that name none.",
+        examples=["debian:trixie-slim"],
+    )
+    tags: tuple[Tag, ...] = Field(
+        default=(DEFAULT,), description="Tags of the runner that every runner host has.", examples=[[DEFAULT]]
+    )
+    untagged: values.Switch = Field(
+        default=True, description="Whether that runner takes jobs without tags, too.", examples=[False]
+    )
+    allowed_images: tuple[ImagePattern, ...] = Field(
+        default=(),
+        description="Patterns of the images that jobs may use; all if empty. `**` is anything.",
+        examples=[["gitlab-registry.dap.example.com/**", "debian:*"]],
+    )
+    allowed_services: tuple[ImagePattern, ...] = Field(
+        default=(),
+        description="Patterns of the images that jobs may use as services; all if empty.",
+        examples=[["postgres:*"]],
+    )
+    pull_policy: tuple[PullPolicy, ...] = Field(
+        default=("if-not-present", "always"),
+        description="When images of jobs are pulled: as the first says, or as a job chooses of the list.",
+        examples=[["if-not-present", "always"]],
+    )
+    drain_seconds: Seconds = Field(
+        default=900,
+        description="How long a runner that is to end waits for its jobs; then they fail.",
+        examples=[1800],
+    )
+    hosts: dict[str, Limits] = Field(
+        default={},
+        description="Other limits on single hosts, by their names in `hosts.yml`.",
+        examples=[{"alpha": {"jobs": 8}}],
+    )
+    extra: tuple[ExtraRunner, ...] = Field(
+        default=(),
+        description="Runners beside the one that every runner host has, for jobs with their tags.",
+        examples=[[{"name": "gpu", "tags": ["gpu"], "hosts": ["gpu1"], "gpus": ["nvidia.com/gpu=all"]}]],
+    )

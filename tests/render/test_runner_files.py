@@ -1,0 +1,146 @@
+"""What a runner host is given: the runner's configuration, and what its jobs may do."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dap.configuration.inventory import Host
+from dap.credentials import Credentials
+from dap.facts import HostFacts
+from dap.render import Renderer
+from dap.runners import all_runners
+from dap.secrets import Secret, SecretStore
+from dap.services import images
+from dap.site import load_site
+from dap.trust import tls
+
+FACTS = HostFacts(memory_mib=16384, cpus=8)
+SETTINGS: dict[str, Any] = {
+    "domain": "dap.example.com",
+    "ports": {"https": 8443},
+    "extra_hosts": {"git.example.com": "192.0.2.20"},
+    "proxy": {"https": "http://proxy.example.com:3128"},
+    "runners": {
+        "allowed_images": ["debian:*"],
+        "hosts": {"beta": {"jobs": 2, "memory": "3g", "cpus": 1.5}},
+        "extra": [
+            {"name": "gpu", "tags": ["gpu"], "hosts": ["beta"], "jobs": 1, "gpus": ["nvidia.com/gpu=0"]}
+        ],
+    },
+}
+HOSTS = {
+    "service_host": {"hosts": {"main": {"ansible_host": "192.0.2.10"}}},
+    "runner_hosts": {
+        "hosts": {
+            "main": {},
+            "alpha": {"ansible_host": "192.0.2.11"},
+            "beta": {"ansible_host": "192.0.2.12"},
+        }
+    },
+}
+
+
+@pytest.fixture
+def configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """The runner's configuration on each host; the runners' tokens are known but for that of alpha."""
+    monkeypatch.setenv("DAP_INVENTORIES", str(tmp_path))
+    monkeypatch.setenv("DAP_SECRETS", str(tmp_path / "secrets"))
+    (tmp_path / "site" / "group_vars" / "all").mkdir(parents=True)
+    (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump(HOSTS))
+    (tmp_path / "site" / "group_vars" / "all" / "platform.yml").write_text(yaml.safe_dump(SETTINGS))
+    site = load_site("site", reconsider=True)
+    secrets = tmp_path / "secrets" / "site"
+    secrets.mkdir(parents=True)
+    store = SecretStore.load(secrets, "site")
+    for runner in all_runners(site):
+        if runner.host != "alpha":
+            store.replace(runner.key, Secret(f"glrt-{runner.host}-{runner.name}"))
+    references, _ = images.resolve(site.services)
+    renderer = Renderer(site, Credentials(site, store), references, tls.ensure(site, secrets, store))
+
+    def rendered(host: Host) -> dict[str, Any]:
+        tree = renderer.tree(site.services_on(host).values(), FACTS, "192.0.2.10", host)
+        files = {file.path: file for file in tree.secret_files}
+        assert files["gitlab-runner/live/config.toml"].mode == "0400"
+        system = files["gitlab-runner/live/.runner_system_id"].content.decode().strip()
+        assert len(system) == len("r_") + 12
+        parsed = tomllib.loads(files["gitlab-runner/live/config.toml"].content.decode())
+        return {**parsed, "system_id": system}
+
+    return {host.name: rendered(host) for host in site.inventory.hosts}
+
+
+def test_each_host_has_its_runners_as_soon_as_their_tokens_are_known(
+    configurations: dict[str, dict[str, Any]],
+) -> None:
+    found = {
+        host: [(one["name"], one["token"]) for one in known.get("runners", [])]
+        for host, known in configurations.items()
+    }
+    assert found == {
+        "main": [("dap/main/docker", "glrt-main-docker")],
+        "alpha": [],
+        "beta": [("dap/beta/docker", "glrt-beta-docker"), ("dap/beta/gpu", "glrt-beta-gpu")],
+    }
+    assert len({known["system_id"] for known in configurations.values()}) == 3
+    (runner,) = configurations["main"]["runners"]
+    assert runner["url"] == "https://gitlab.dap.example.com:8443"
+    assert runner["tls-ca-file"] == "/etc/dap/ca.crt"
+
+
+def test_jobs_have_the_hosts_limits_or_a_share_of_it(configurations: dict[str, dict[str, Any]]) -> None:
+    known, gpu = configurations["beta"]["runners"]
+    assert (configurations["beta"]["concurrent"], known["limit"], gpu["limit"]) == (2, 2, 1)
+    assert {key: known["docker"][key] for key in ("memory", "memory_swap", "cpus", "service_memory")} == {
+        "memory": "3g",
+        "memory_swap": "3g",
+        "cpus": "1.5",
+        "service_memory": "3g",
+    }
+    assert gpu["docker"]["gpus"] == 'driver=cdi,"device=nvidia.com/gpu=0"'
+    assert "gpus" not in known["docker"]
+    # Services take up to half of the host; each job has at least 2 GB of the rest.
+    main = configurations["main"]
+    (runner,) = main["runners"]
+    assert 1 <= main["concurrent"] <= 3
+    assert int(runner["docker"]["memory"].removesuffix("m")) * main["concurrent"] <= 16384 // 2
+
+
+def test_jobs_have_few_rights(configurations: dict[str, dict[str, Any]]) -> None:
+    for known in configurations.values():
+        for runner in known.get("runners", []):
+            docker = runner["docker"]
+            assert docker["privileged"] is False
+            assert docker["cap_drop"] == ["ALL"]
+            assert docker["cap_add"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
+            assert docker["security_opt"] == docker["services_security_opt"] == ["no-new-privileges"]
+            assert docker["network_mode"] == "dap-jobs"
+            assert not any("docker.sock" in volume for volume in docker["volumes"])
+            assert docker["allowed_images"] == ["debian:*"]
+
+
+def test_names_and_authorities_are_known_in_jobs(configurations: dict[str, dict[str, Any]]) -> None:
+    (here,) = configurations["main"]["runners"]
+    there = configurations["beta"]["runners"][0]
+    # On the service host the network itself knows them.
+    assert here["docker"]["extra_hosts"] == ["git.example.com:192.0.2.20"]
+    assert "gitlab.dap.example.com:192.0.2.10" in there["docker"]["extra_hosts"]
+    assert "git.example.com:192.0.2.20" in there["docker"]["extra_hosts"]
+    bundle = "/etc/dap/ca-certificates.crt"
+    assert f"/etc/ssl/certs/ca-certificates.crt:{bundle}:ro" in there["docker"]["volumes"]
+    assert f"REQUESTS_CA_BUNDLE={bundle}" in there["environment"]
+    assert "https_proxy=http://proxy.example.com:3128" in there["environment"]
+
+
+def test_caches_are_kept_in_the_object_storage(configurations: dict[str, dict[str, Any]]) -> None:
+    (runner,) = configurations["main"]["runners"]
+    cache = runner["cache"]
+    assert (cache["Type"], cache["Shared"]) == ("s3", True)
+    assert cache["s3"]["ServerAddress"] == "s3.dap.example.com:8443"
+    assert (cache["s3"]["BucketName"], cache["s3"]["Insecure"]) == ("gitlab-runner-cache", False)
+    assert runner["docker"]["disable_cache"] is True
