@@ -122,13 +122,14 @@ def test_another_administrator_takes_the_place_of_one_who_is_gone(
     assert double.store.must(User, made.user_id).username == "ada"
 
 
-def test_gitlab_that_is_away_is_waited_for(double: LocalDouble) -> None:
+def test_gitlab_that_is_away_is_waited_for(double: LocalDouble, capfd: pytest.CaptureFixture[str]) -> None:
     stored(double)
     stages, coming = double.double.stages, iter([LOADING, READY])
     stages.forced = BOOTING
     api = connect(state(double), Report(), sleep=lambda seconds: setattr(stages, "forced", next(coming)))
     assert api.user
     assert api.user.username == "root"
+    assert capfd.readouterr().err == "progress: waiting for GitLab, which answers 502\n" * 2
     stages.forced = LOADING
     with pytest.raises(GitlabError) as caught:
         connect(state(double), Report(check=True))

@@ -578,6 +578,18 @@ def test_a_token_that_a_job_wants_is_made_and_the_job_run_again(docker: FakeDock
     assert len(docker.calls_of("run")) == 2
 
 
+def test_a_job_says_what_it_is_doing_while_it_does_it(docker: FakeDocker, root: Path) -> None:
+    # The job looks at the file that people watch: what it has said stands there, and nothing else.
+    seen, shown = docker.folder / "seen", root / "log" / "progress"
+    waits = f"until grep -q users {shown} 2>/dev/null; do sleep 0.01; done; cat {shown} > {seen}"
+    says = "echo 'a warning' >&2; echo 'progress: GitLab: users' >&2"
+    docker.answer("compose * run *", then=f"{says}; {waits}; echo 'gone' >&2", status=1)
+
+    assert job(root)["msg"] == "toolbox ended with status 1:\n  a warning\n  gone"
+    assert seen.read_text(encoding="utf-8") == "GitLab: users\n"
+    assert not shown.exists()
+
+
 def test_a_token_that_stays_refused_is_a_failure(docker: FakeDocker, root: Path) -> None:
     docker.answer("compose * run *", wanting("web.api_token"))
     docker.answer("exec *")

@@ -26,7 +26,7 @@ from .dap_docker import (
     tail,
 )
 from .dap_files import PENDING, Tree, checked_path
-from .dap_job import job_result
+from .dap_job import PROGRESS, job_result
 from .dap_planned import services_in
 from .dap_project import LOG_LINES, describe_failure, to_signal
 from .dap_space import full_disks
@@ -34,7 +34,7 @@ from .dap_space import full_disks
 POLL_SECONDS: float = 3
 # What Compose calls a container until the one whose place it takes is gone.
 _HALF_REPLACED = re.compile(r"[0-9a-f]{12}_.+")
-Feed = Callable[[Sequence[str], str], Finished]
+Feed = Callable[[Sequence[str], str, Callable[[str], None]], Finished]
 
 
 class Project:
@@ -160,11 +160,16 @@ class Project:
         argv = self.compose("run", "--rm", "--no-deps", "-T", *self.arguments, *given_arguments, *arguments)
         with self.progress:
             self.progress.say(f"provisioning: {' '.join(self.arguments)}")
-            finished = self.feed(argv, given)
+            finished = self.feed(argv, given, self.heed)
         if finished.returncode == TIMED_OUT:
             self.remove_one_off(service, self.containers())
         result: dict[str, Any] = job_result(finished, service)
         return result
+
+    def heed(self, line: str) -> None:
+        """Hand on what a job says that it is doing."""
+        if line.startswith(PROGRESS):
+            self.progress.say(line.removeprefix(PROGRESS))
 
     def remove_half_replaced(self) -> None:
         """Remove what a killed deploy had made to take a container's place, and had not started yet.

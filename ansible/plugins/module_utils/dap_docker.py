@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .dap_probe import search_path
 
@@ -79,6 +81,47 @@ def run_docker(
     if process.returncode and "Cannot connect to the Docker daemon" in process.stderr:
         raise NoEngineError("the Docker engine does not answer: " + process.stderr.strip().splitlines()[0])
     return Finished(process.returncode, process.stdout, process.stderr)
+
+
+def run_heeding(argv: Sequence[str], timeout: float, stdin: str, heed: Callable[[str], None]) -> Finished:
+    """The same, with ``heed`` called for each line of its standard error as it comes."""
+    process = subprocess.Popen(  # noqa: S603  as above
+        ["docker", *argv],  # noqa: S607
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PATH": search_path()},
+    )
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101  they are pipes
+    said: list[str] = []
+    answered: list[str] = []
+
+    def listen(stream: IO[str]) -> None:
+        for line in stream:
+            said.append(line)
+            heed(line.rstrip("\n"))
+
+    readers = [
+        threading.Thread(target=listen, args=[process.stderr]),
+        threading.Thread(target=lambda stream: answered.append(stream.read()), args=[process.stdout]),
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(stdin)
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return Finished(TIMED_OUT, stderr=f"docker {argv[0]} did not end within {timeout:.0f} s")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for reader in readers:
+            reader.join(timeout=10)
+    return Finished(process.returncode, "".join(answered), "".join(said))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from typing import Any
 from .dap_docker import Finished
 from .dap_project import LOG_LINES
 
+# Before a line on standard error that says what a job is doing.
+PROGRESS = "progress: "
+
 
 def without_servers(state: str, absent: Iterable[str]) -> str:
     """What a job has to bring about (JSON: a list of servers for each kind), without some of the servers.
@@ -33,7 +36,7 @@ def job_result(finished: Finished, service: str) -> dict[str, Any]:
         said = [
             line
             for line in finished.stderr.splitlines()
-            if line.strip() and not line.startswith(" Container ")
+            if line.strip() and not line.startswith((" Container ", PROGRESS))
         ]
         words = "\n".join(f"  {line}" for line in (said or lines)[-LOG_LINES:])
         return {"changed": False, "msg": f"{service} ended with status {finished.returncode}:\n{words}"}

@@ -11,7 +11,14 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.dap_commands import COMMAND_OPTIONS, container_of, execute
 from ansible.module_utils.dap_compose_project import Project
-from ansible.module_utils.dap_docker import PROJECT_LABEL, Container, DockerError, NoEngineError, run_docker
+from ansible.module_utils.dap_docker import (
+    PROJECT_LABEL,
+    Container,
+    DockerError,
+    NoEngineError,
+    run_docker,
+    run_heeding,
+)
 from ansible.module_utils.dap_files import TreeError
 from ansible.module_utils.dap_job import without_servers
 from ansible.module_utils.dap_planned import COMPOSE_FILE, explain, laid_out
@@ -187,10 +194,11 @@ def with_tokens(
 ) -> dict[str, Any]:
     """Make the tokens that a job wants, then run it again."""
     made = []
-    for entry in wanted_commands(project, first):
-        project.progress.say(f"{entry['service']}: {' '.join(entry['command'])}")
-        execute(entry, container_of(containers, entry["service"]), project.wait_seconds)
-        made.append(entry["change"])
+    with project.progress:
+        for entry in wanted_commands(project, first):
+            project.progress.say(f"{entry['service']}: {' '.join(entry['command'])}")
+            execute(entry, container_of(containers, entry["service"]), project.wait_seconds)
+            made.append(entry["change"])
     second = project.job(containers, project.job_input)
     if still := second.get("wants"):
         second["msg"] = f"{', '.join(still)}: not accepted, although it was just set"
@@ -345,7 +353,7 @@ def main() -> None:
         project = Project(
             given,
             lambda argv: run_docker(argv, timeout=timeout),
-            lambda argv, stdin: run_docker(argv, timeout=timeout, stdin=stdin),
+            lambda argv, stdin, heed: run_heeding(argv, timeout, stdin, heed),
         )
         if given["state"] == "absent":
             result = remove(project, module.check_mode)

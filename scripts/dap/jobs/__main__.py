@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     given = sys.stdin.read() if "--state" in arguments else STATE.read_text(encoding="utf-8")
     state = json.loads(given)
     check, both = "--check" in arguments, "all" in arguments
-    report = Report(check=check, patient=not (check or both))
+    report = Report(check=check, patient=not both)
     if report.check and "--state" in arguments:
         at_deployed_addresses(state)
     before, after = (BEFORE, AFTER) if both else ((), AFTER) if "after" in arguments else (BEFORE, ())

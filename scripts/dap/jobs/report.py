@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -49,6 +50,11 @@ class Report:
             make()
         self.changed.append(change)
         return False
+
+    def say(self, doing: str) -> None:
+        """Tell what is being done, for whoever waits."""
+        sys.stderr.write(f"progress: {doing}\n")
+        sys.stderr.flush()
 
     def as_json(self) -> str:
         """The line that the program reads."""

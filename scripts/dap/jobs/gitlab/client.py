@@ -49,7 +49,7 @@ def connect(server: dict[str, Any], report: Report, sleep: Callable[[float], Non
     )
     api.headers["Host"] = server["name"]
     api.session.trust_env = False
-    status, said = _token(api, _WAIT_S if report.patient else 0.0, sleep)
+    status, said = _token(api, report, sleep)
     key = server["token_key"]
     if status == 401 and said.get("error") != "invalid_token":
         report.wants.append(key)
@@ -98,8 +98,9 @@ def _renew(server: dict[str, Any], report: Report) -> None:
         report.changed.append(f"{server['service']}: {server['token_key'].rpartition('.')[2]} renewed")
 
 
-def _token(api: Gitlab, wait: float, sleep: Callable[[float], None]) -> tuple[int, dict[str, Any]]:
+def _token(api: Gitlab, report: Report, sleep: Callable[[float], None]) -> tuple[int, dict[str, Any]]:
     """What GitLab says of the token: status and answer. Waits while GitLab is away."""
+    wait = _WAIT_S if report.patient and not report.check else 0.0
     end = time.monotonic() + wait
     while True:
         try:
@@ -111,6 +112,7 @@ def _token(api: Gitlab, wait: float, sleep: Callable[[float], None]) -> tuple[in
             return status, _decoded(body)
         if time.monotonic() >= end:
             raise GitlabError(f"{api.url} {problem}, after {wait:.0f} s")
+        report.say(f"waiting for GitLab, which {problem}")
         sleep(_PAUSE_S)
 
 

@@ -26,6 +26,7 @@ def provision(api: Gitlab, server: dict[str, Any], ids: dict[str, int], report: 
         found = at_once(lambda one: _look(api, one["path"]), wanted)
     for one, (group, members, present) in zip(wanted, found, strict=True):
         place = f"{server['service']}: group {one['path']}"
+        report.say(f"GitLab: group {one['path']}")
         with refusals(f"group {one['path']}"):
             group = _group(api, place, one, group, report)
             _members(group, place, one["members"], ids, members, report)

@@ -26,6 +26,7 @@ def provision(api: Gitlab, server: dict[str, Any], report: Report) -> dict[str, 
     keys = dict(zip(named, listed, strict=True))
     for one in wanted:
         user = present.get(one["name"])
+        report.say(f"GitLab: user {one['name']}")
         with refusals(f"user {one['name']}"):
             if one["disabled"]:
                 _block(user, server["service"], one, report)
