@@ -104,6 +104,7 @@ listen_address = "127.0.0.1:9252"
     cap_add = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID"]
     security_opt = ["no-new-privileges"]
     memory = "256m"
+    disable_cache = true
     volumes = ["{volume}:/cache"]
     [runners.docker.container_labels]
       "{name}" = "1"

@@ -122,6 +122,15 @@ def traces(project: Project, pipeline: int) -> dict[str, tuple[str, str]]:
     return {one.name: (one.status, project.jobs.get(one.id).trace().decode()) for one in jobs}
 
 
+def volumes_of(platform: RunnerPlatform) -> list[str]:
+    """The volumes of the platform's jobs, by the addresses of those."""
+    managed = "label=com.gitlab.gitlab-runner.managed=true"
+    names = docker("volume", "ls", "--quiet", "--filter", managed).split()
+    address = '{{index .Labels "com.gitlab.gitlab-runner.job.url"}}'
+    found = docker("volume", "inspect", "--format", address, *names).split() if names else []
+    return [one for one in found if one.startswith(platform.url("gitlab"))]
+
+
 def test_runner_is_made_in_gitlab_and_its_token_stays_secret(platform: RunnerPlatform) -> None:
     runner = platform.runners()[f"{platform.name}/localhost/docker"]
     assert runner.status == "online"
@@ -174,10 +183,8 @@ def test_verbs_show_runners_and_run_pipelines(platform: RunnerPlatform, project:
 
 
 def test_jobs_leave_nothing_on_the_host(platform: RunnerPlatform) -> None:
-    label = f"label=dap.jobs={platform.name}"
-    assert docker("ps", "--all", "--quiet", "--filter", label) == ""
-    managed = "label=com.gitlab.gitlab-runner.managed=true"
-    assert docker("volume", "ls", "--quiet", "--filter", managed, "--filter", label) == ""
+    assert docker("ps", "--all", "--quiet", "--filter", f"label=dap.jobs={platform.name}") == ""
+    assert volumes_of(platform) == []
 
 
 def test_runner_that_was_removed_in_gitlab_is_made_again(platform: RunnerPlatform) -> None:
@@ -226,4 +233,5 @@ def test_destroy_takes_jobs_and_their_network_along(platform: RunnerPlatform, pr
     subprocess.run(["docker", "kill", f"{platform.name}-gitlab-runner"], check=True, capture_output=True)
     platform.must("destroy")
     assert docker("ps", "--all", "--quiet", "--filter", f"label=dap.jobs={platform.name}") == ""
+    assert volumes_of(platform) == []
     assert docker("network", "ls", "--quiet", "--filter", f"name={platform.name}") == ""

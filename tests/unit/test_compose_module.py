@@ -36,6 +36,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     monkeypatch.setenv("PATH", f"{fake.folder}:{os.environ['PATH']}")
     fake.answer("ps *", IDENTIFIERS)
     fake.answer("inspect *", HEALTHY)
+    fake.answer("ps * label=dap.jobs=dap", "")
     fake.answer("compose * up *")
     fake.answer("compose * config *", HASHES)
     fake.answer("kill *")
@@ -687,6 +688,26 @@ def test_removal_goes_by_labels_so_that_it_needs_no_files(docker: FakeDocker, tm
     assert result["changed"] and result["removed"] == ["db", "web"]
     assert docker.calls_of("down") == ["compose --project-directory / -p dap down --remove-orphans"]
     assert docker.calls_of("network", "rm") == ["network rm abc"]
+
+
+def test_removal_ends_jobs_before_it_waits_for_their_runner(docker: FakeDocker, root: Path) -> None:
+    docker.answer("network ls *")
+    docker.answer("compose * down *", then=f"touch {docker.folder}/down")
+    docker.answer("ps * label=dap.jobs=dap", then=f"test -e {docker.folder}/down || echo job1 job2")
+    docker.answer("inspect --format *", "files1 \nfiles1 files2 \n")
+    docker.answer("rm *")
+    docker.answer("volume rm *")
+
+    remove(root)
+
+    order = [
+        call for call in docker.calls if call.startswith(("rm --force --volumes", "volume rm", "compose"))
+    ]
+    assert order == [
+        "rm --force --volumes job1 job2",
+        "volume rm --force files1 files2",
+        "compose --project-directory / -p dap down --remove-orphans",
+    ]
 
 
 def test_removal_takes_what_compose_leaves(docker: FakeDocker, root: Path) -> None:

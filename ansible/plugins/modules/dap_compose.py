@@ -26,6 +26,7 @@ from ansible.module_utils.dap_probe import search_path
 from ansible.module_utils.dap_project import Difference, compare, parse_hashes, predict, to_signal
 
 JOBS_LABEL = "dap.jobs"
+VOLUMES = '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}'
 
 DOCUMENTATION = """
 module: dap_compose
@@ -232,8 +233,14 @@ def check_job(project: Project, containers: Sequence[Container]) -> dict[str, An
 def end_jobs(project: Project) -> None:
     """Remove the containers of CI jobs: nobody is there any more for what they would say."""
     jobs = project.run(["ps", "--all", "--quiet", "--filter", f"label={JOBS_LABEL}={project.name}"])
-    if jobs.stdout.split():
-        project.run(["rm", "--force", "--volumes", *jobs.stdout.split()])
+    containers = jobs.stdout.split()
+    if not containers:
+        return
+    # Where their files were; these have names, and so do not go with the containers.
+    volumes = project.run(["inspect", "--format", VOLUMES, *containers]).stdout.split()
+    project.run(["rm", "--force", "--volumes", *containers])
+    if volumes:
+        project.run(["volume", "rm", "--force", *sorted({*volumes})])
 
 
 def remove(project: Project, check: bool) -> dict[str, Any]:

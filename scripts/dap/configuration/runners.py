@@ -11,7 +11,6 @@ from dap.configuration.section import Section
 
 NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?"
 DEFAULT = "docker"
-IMAGES = "image-builds"
 
 Tag = Annotated[
     str,
@@ -26,7 +25,7 @@ RunnerName = Annotated[
         values.name(
             NAME_PATTERN,
             "at most 30 small letters, digits and hyphens, with a letter first and no hyphen at the end",
-            {"docker|image_builds": "a runner that every runner host has"},
+            {DEFAULT: "the runner that every runner host has"},
         )
     ),
 ]

@@ -94,6 +94,25 @@ def runner_remove(inventory: str, names: Sequence[str]) -> None:
     _tell("removed", runners)
 
 
+@runner.command("clean")
+@click.option("--hours", default=24, show_default=True, help="Age from which on something is left over.")
+@click.pass_obj
+def runner_clean(inventory: str, hours: int) -> None:
+    """Remove what jobs have left on the runner hosts, such as those of a runner that was killed.
+
+    Jobs that run for longer than that are ended.
+    """
+    from datetime import timedelta
+
+    from dap.leftovers import clean
+    from dap.site import load_site
+
+    site = load_site(inventory)
+    for host in site.inventory.runner_hosts:
+        containers, volumes = clean(site, host, timedelta(hours=hours))
+        click.echo(f"{host.name}: {containers} containers and {volumes} volumes removed")
+
+
 @click.group()
 def pipeline() -> None:
     """Pipelines of GitLab's projects."""
