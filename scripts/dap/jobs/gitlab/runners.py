@@ -14,9 +14,10 @@ from typing import Any
 
 from Crypto.Cipher import AES
 from gitlab import Gitlab
-from gitlab.exceptions import GitlabError, GitlabGetError
+from gitlab.exceptions import GitlabError
 
 from ..report import Report
+from .client import at_once
 
 _NONCE_BYTES = 12
 
@@ -30,11 +31,11 @@ def provision(api: Gitlab, server: dict[str, Any], report: Report) -> None:
     desired, service = server["runners"], server["service"]
     good: set[int] = set()
     made: dict[str, str] = {}
-    for wanted in desired["wanted"]:
-        number = _accepted(api, wanted)
-        if number:
-            good.add(number)
-            _keep(api, service, number, wanted, report)
+    there = at_once(lambda wanted: _there(api, wanted), desired["wanted"])
+    for wanted, runner in zip(desired["wanted"], there, strict=True):
+        if runner:
+            good.add(runner.id)
+            _keep(api, service, runner, wanted, report)
             continue
 
         def make(wanted: dict[str, Any] = wanted) -> None:
@@ -56,32 +57,29 @@ def _asked(wanted: dict[str, Any]) -> dict[str, Any]:
     return {key: wanted[key] for key in ("description", "tag_list", "run_untagged")}
 
 
-def _accepted(api: Gitlab, wanted: dict[str, Any]) -> int:
-    """The number of the runner whose token is known and accepted; 0 if there is none."""
+def _there(api: Gitlab, wanted: dict[str, Any]) -> Any:
+    """The runner whose token is known and accepted; None if there is none."""
     if not wanted["token"]:
-        return 0
+        return None
     body = {"token": wanted["token"], "system_id": wanted["system_id"]}
     try:
         found = api.http_post("/runners/verify", post_data=body)
     except GitlabError as error:
         if error.response_code == 403:
-            return 0
+            return None
         raise
-    return int(found["id"]) if isinstance(found, dict) else 0
+    assert isinstance(found, dict)  # noqa: S101  JSON
+    return api.runners.get(found["id"])
 
 
-def _keep(api: Gitlab, service: str, number: int, wanted: dict[str, Any], report: Report) -> None:
+def _keep(api: Gitlab, service: str, there: Any, wanted: dict[str, Any], report: Report) -> None:
     """Set back what somebody has changed; whether it is paused is for people to say."""
-    try:
-        there = api.runners.get(number)
-    except GitlabGetError as error:
-        raise GitlabError(f"runner {number} has a token and is not there: {error}") from error
     asked = _asked(wanted)
     now = {key: getattr(there, key) for key in asked} | {"tag_list": sorted(there.tag_list)}
     report.ensure(
         now == asked,
         f"{service}: runner {wanted['description']} set back",
-        lambda: api.http_put(f"/runners/{number}", post_data=asked),
+        lambda: api.http_put(f"/runners/{there.id}", post_data=asked),
     )
 
 
