@@ -20,7 +20,8 @@ from dap.services.manifest import Service
 from dap.site import EVERYBODY, GITLAB, ProjectNames, Site
 
 TOKEN = "api_token"  # noqa: S105  its name
-_SHORTEST_MASKED = 8
+# GitLab's own limits for variables: of masked ones, and of those of the instance.
+_SHORTEST_MASKED, _LONGEST = 8, 10_000
 
 
 def gitlab_state(site: Site, credentials: Credentials, trusted: Sequence[bytes]) -> dict[str, Any]:
@@ -81,8 +82,9 @@ def _variable(key: str, value: str, *, secret: bool = False, file: bool = False)
 def _of_everybody(site: Site, credentials: Credentials, trusted: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     """What the pipelines of all projects may use: whoever has an account can read it."""
     where = connect(site)
-    if trusted:
-        yield _variable("DAP_CA_FILE", b"".join(trusted).decode(), file=True)
+    bundle = b"".join(trusted).decode()
+    if 0 < len(bundle) <= _LONGEST:
+        yield _variable("DAP_CA_FILE", bundle, file=True)
     if where["mlflow_url"]:
         login = next(user for user in credentials.web_users() if user.name == PIPELINES)
         yield _variable("MLFLOW_TRACKING_URI", where["mlflow_url"])

@@ -123,6 +123,8 @@ def test_images_of_environments_have_names_for_jobs(store: SecretStore, tmp_path
 def test_what_is_not_there_is_no_variable(store: SecretStore) -> None:
     found = state(site("gitlab", projects=[{"name": "demo"}]), store, ())
     assert (found["variables"], found["groups"][0]["variables"]) == ([], [])
+    # GitLab takes no longer ones.
+    assert state(site("gitlab"), store, (b"x" * 10_000, b"y"))["variables"] == []
 
 
 def test_examples_are_rendered_where_a_project_wants_them(store: SecretStore) -> None:
