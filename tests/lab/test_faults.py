@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.small import change_settings
 from tests.lab.laboratory import Lab
-from tests.lab.machine import Machine
+from tests.lab.machine import Machine, wait_for
 
 KEYS = "/home/admin/.ssh/authorized_keys"
 
@@ -91,6 +91,26 @@ def test_host_that_is_off_is_named_and_comes_back_by_itself(lab: Lab, switched_o
 
     switched_off.power_on()
     assert json.loads(lab.must("status", "--json"))["ok"]
+
+
+@pytest.fixture
+def cut_off(lab: Lab) -> Iterator[Machine]:
+    """A runner host that runs, and whose network is gone."""
+    machine = lab.machine("runner1")
+    machine.run("ip", "link", "set", "eth0", "down")
+    yield machine
+    machine.run("ip", "link", "set", "eth0", "up")
+
+
+def test_host_without_a_network_is_named_and_comes_back_by_itself(lab: Lab, cut_off: Machine) -> None:
+    done = lab.dap("status", "--json")
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [entry["host"] for entry in told["unreached"]] == ["runner1"]
+    assert {entry["health"] for entry in told["containers"]} == {"healthy"}
+
+    cut_off.run("ip", "link", "set", "eth0", "up")
+    wait_for(lambda: lab.dap("status").returncode == 0, 30, "the host is there again")
 
 
 def test_service_host_that_is_off_is_an_error_and_nothing_is_begun(lab: Lab) -> None:

@@ -182,9 +182,9 @@ def test_variables_are_gone_after_a_failure_too(ansible: Ansible) -> None:
 
 def test_options_become_ansibles_own(ansible: Ansible) -> None:
     ansible.says()
-    ansible.play(check=True, diff=True, tags=["images", "stack"], skip_tags=["after"])
+    ansible.play(check=True, diff=True, limit=["a", "b"], tags=["images", "stack"], skip_tags=["after"])
     log = ansible.log.read_text()
-    options = "--check --diff --tags images,stack --skip-tags after"
+    options = "--check --diff --limit a,b --tags images,stack --skip-tags after"
     assert re.search(rf"^arguments: .*ansible-playbook .*/deploy.yml {options}$", log, re.MULTILINE)
     assert f"config: {ansible_dir()}/ansible.cfg\n" in log
 
