@@ -139,7 +139,15 @@ def _no_rights(host: Host, hosts_file: str, message: str) -> Trouble | None:
         return Trouble(
             "sudo", _place(host), "sudo is not installed there", f"apt-get install sudo, or {root}"
         )
-    said = re.search(r"sudo: .+|\S+ is not in the sudoers file|waiting for privilege escalation.*", message)
+    if re.search(r"waiting for privilege escalation prompt", message):
+        # So it ends, too, when the network is gone in the middle of a deploy.
+        return Trouble(
+            "connection",
+            _place(host),
+            "no answer came in time, neither from the host nor from sudo on it",
+            f"see that it runs and can be reached, and that sudo asks nothing there; try it with: {command}",
+        )
+    said = re.search(r"sudo: .+|\S+ is not in the sudoers file", message)
     if said is None:
         return None
     return Trouble(

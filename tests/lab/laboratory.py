@@ -136,8 +136,8 @@ class Lab(DeployedPlatform):
             assert "overlap" in done.stderr, done.stderr
         raise AssertionError(f"no free network after {TRIES} tries")
 
-    def write_inventory(self) -> None:
-        """Write the files that an operator would write."""
+    def write_inventory(self, **more: Any) -> None:
+        """Write the files that an operator would write, with more settings of the top level."""
         self.ports = {"http": 80, "https": 443, "postgres": 5432, "ssh": 2222}
         self.settings_file.parent.mkdir(parents=True)
         settings: dict[str, Any] = {
@@ -145,7 +145,7 @@ class Lab(DeployedPlatform):
             "projects": [{"name": "demo"}],
             "services": {name: {"enabled": False} for name in self.left_out},
         }
-        self.settings_file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        self.settings_file.write_text(yaml.safe_dump(settings | more), encoding="utf-8")
         self.write_hosts()
 
     def write_hosts(self, runners: Sequence[str] | None = None) -> None:
@@ -178,8 +178,12 @@ class Lab(DeployedPlatform):
     def environment(self) -> dict[str, str]:
         return super().environment | {"SSH_AUTH_SOCK": ""}
 
-    def give_images(self) -> None:
-        """Let the service host have the images that it would build: they are built once, here."""
+    def give_images(self, *more: str) -> None:
+        """Let the service host have the images that it would build: they are built once, here.
+
+        Args:
+            more: references of other images on this machine's engine.
+        """
         builds = self._builds()
         builder = DeployedPlatform(self.folder / "builder")
         builder.write_inventory()
@@ -209,7 +213,7 @@ class Lab(DeployedPlatform):
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        save = ["docker", "save", *(build.tag for build in builds)]
+        save = ["docker", "save", *(build.tag for build in builds), *more]
         with subprocess.Popen(save, stdout=subprocess.PIPE) as saved:
             load = ["docker", "exec", "--interactive", self.service.container, "docker", "load", "--quiet"]
             subprocess.run(load, stdin=saved.stdout, stdout=subprocess.DEVNULL, check=True)

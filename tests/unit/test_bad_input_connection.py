@@ -85,6 +85,15 @@ def test_changed_host_key_is_not_taken_for_an_unknown_one() -> None:
     ]
 
 
+def test_silence_is_not_taken_for_a_refusal_of_rights() -> None:
+    assert told("Task failed: Timeout (22s) waiting for privilege escalation prompt: ", **ADMIN) == [
+        "connection = admin@192.0.2.10, port 22",
+        "    no answer came in time, neither from the host nor from sudo on it",
+        "    see that it runs and can be reached, and that sudo asks nothing there; try it with: "
+        "ssh admin@192.0.2.10 sudo -n true",
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "reason", "suggestion"),
     [
