@@ -216,8 +216,9 @@ class Lab(DeployedPlatform):
         save = ["docker", "save", *(build.tag for build in builds), *more]
         with subprocess.Popen(save, stdout=subprocess.PIPE) as saved:
             load = ["docker", "exec", "--interactive", self.service.container, "docker", "load", "--quiet"]
-            subprocess.run(load, stdin=saved.stdout, stdout=subprocess.DEVNULL, check=True)
-        assert saved.returncode == 0
+            loaded = subprocess.run(load, stdin=saved.stdout, capture_output=True, text=True, check=False)
+        # What each of them has said itself stands in the test's output.
+        assert (saved.returncode, loaded.returncode) == (0, 0), loaded.stderr
 
     def _builds(self) -> list[images.Build]:
         services = load_services(find_folders([compose_dir()]))
