@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,11 @@ from tests.lab.laboratory import Lab
 HOSTS = ("service1", "runner1", "runner2")
 # What a deploy to several hosts needs at least, and no more: it is to be quick.
 RUNNING = SERVICES | {"registry"}
+
+
+def pytest_configure() -> None:
+    """Let whoever ends the run with a signal leave nothing behind either."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
 @pytest.fixture(scope="session")
