@@ -82,7 +82,7 @@ def _postgres(site: Site, credentials: Credentials, server: Server) -> dict[str,
 def _s3(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
     buckets = [bucket for service in site.services.values() for bucket in service.manifest.buckets]
     state = [{"name": bucket.name, "versioning": bucket.versioning} for bucket in buckets]
-    gone: list[str] = []
+    gone: list[dict[str, str]] = []
     keys: list[BucketKey] = [
         key for service in site.services.values() if (key := credentials.bucket_key(service))
     ]
@@ -91,7 +91,10 @@ def _s3(site: Site, credentials: Credentials, server: Server) -> dict[str, Any]:
         keys += [credentials.project_key(project) for project in site.projects]
         if server.own_keys:
             keys += [credentials.person_key(user) for user in site.platform.users if site.projects_of(user)]
-            gone = [value.reveal() for value in credentials.taken_back("s3_access_key").values()]
+            gone = [
+                {"access_key": value.reveal(), "policy": f"user-{name}"}
+                for name, value in credentials.taken_back("s3_access_key").items()
+            ]
     root_user = server.user if server.external else credentials.secret(server.service, "root_user").reveal()
     return {
         "service": server.name,

@@ -95,7 +95,8 @@ def test_who_works_on_projects_has_logins_to_their_data_and_loses_them_again(tmp
     assert sorted(database["gone"]) == ["b.b", "eve"]
     stored = store.all_values()
     gone = {stored[f"user.{name}.s3_access_key"].reveal() for name in ("b.b", "eve")}
-    assert set(storage["gone"]) == gone
+    assert {key["access_key"] for key in storage["gone"]} == gone
+    assert {key["policy"] for key in storage["gone"]} == {"user-b.b", "user-eve"}
     assert not gone & {key["access_key"] for key in storage["keys"]}
 
 

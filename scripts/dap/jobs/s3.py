@@ -35,12 +35,12 @@ def provision(server: dict[str, Any], report: Report) -> None:
     for key in server["keys"]:
         _policy(admin, server["service"], key, policies, report)
         _key(admin, server, key, users, report)
-    for access_key in server.get("gone", []):
-        present = users.get(access_key, {"status": "disabled"})
+    for key in server.get("gone", []):
+        present = users.get(key["access_key"], {"status": "disabled"})
         report.ensure(
             present.get("status") == "disabled",
-            f"{server['service']}: key {access_key} disabled",
-            partial(admin.user_disable, access_key),
+            f"{server['service']}: key of {key['policy']} disabled",
+            partial(admin.user_disable, key["access_key"]),
         )
 
 
