@@ -10,12 +10,15 @@ import testinfra
 from testinfra.host import Host
 
 from dap.layout import compose_dir
+from tests.engine import start_engine
+from tests.gitlab_double.image_build import double_image
+from tests.gitlab_runner.image_build import runner_images
 from tests.integration.small import SERVICES
 from tests.lab.laboratory import Lab
 
 HOSTS = ("service1", "runner1", "runner2")
-# What a deploy to several hosts needs at least, and no more: it is to be quick.
-RUNNING = SERVICES | {"registry"}
+# What a pipeline meets on its way from a push to a model, and no more: it is to be quick.
+RUNNING = SERVICES | {"registry", "mlflow", "gitlab", "gitlab-runner"}
 
 
 def pytest_configure() -> None:
@@ -27,7 +30,13 @@ def pytest_configure() -> None:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A service host and two runner hosts, of two Debian releases, with the platform on them."""
     every = {path.parent.name for path in compose_dir().glob("*/service.yml")}
-    made = Lab(tmp_path_factory.mktemp("lab"), left_out=sorted(every - RUNNING))
+    base = start_engine(tmp_path_factory.mktemp("engine"))
+    runner = runner_images(base)
+    pulled = {
+        "gitlab": {"image": double_image(base)},
+        "gitlab-runner": {"image": runner["runner"], "helper": runner["helper"]},
+    }
+    made = Lab(tmp_path_factory.mktemp("lab"), left_out=sorted(every - RUNNING), pulled=pulled)
     try:
         made.start()
         made.write_inventory()

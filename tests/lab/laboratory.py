@@ -6,7 +6,7 @@ import random
 import secrets
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from dap.layout import compose_dir
+from dap.environments import find_environments
+from dap.layout import compose_dir, environments_dir
 from dap.services import images
 from dap.services.manifest import find_folders, load_services
 from tests.integration.platform import BIN, KEPT_LOGS, ROOT, DeployedPlatform
@@ -39,11 +40,14 @@ class Lab(DeployedPlatform):
         name: of the inventory and of the lab.
         runners: how many runner hosts there are.
         left_out: services that do not run.
+        pulled: images that a registry would have, by the service: `image`, and those that it starts itself
+            by their names in its manifest.
     """
 
     name: str = field(default_factory=lambda: f"daplab{secrets.token_hex(3)}")
     runners: int = 2
     left_out: Sequence[str] = ("gitlab",)
+    pulled: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     machines: list[Machine] = field(default_factory=list)
 
     @property
@@ -143,10 +147,19 @@ class Lab(DeployedPlatform):
         settings: dict[str, Any] = {
             "domain": self.domain,
             "projects": [{"name": "demo"}],
-            "services": {name: {"enabled": False} for name in self.left_out},
+            "services": self._services(),
         }
         self.settings_file.write_text(yaml.safe_dump(settings | more), encoding="utf-8")
         self.write_hosts()
+
+    def _services(self) -> dict[str, Any]:
+        """The settings of services."""
+        off = {name: {"enabled": False} for name in self.left_out}
+        images = {
+            name: {"image": given["image"], "images": {key: given[key] for key in given if key != "image"}}
+            for name, given in self.pulled.items()
+        }
+        return off | images
 
     def write_hosts(self, runners: Sequence[str] | None = None) -> None:
         """Write the list of machines, with all runner hosts or some."""
@@ -178,12 +191,8 @@ class Lab(DeployedPlatform):
     def environment(self) -> dict[str, str]:
         return super().environment | {"SSH_AUTH_SOCK": ""}
 
-    def give_images(self, *more: str) -> None:
-        """Let the service host have the images that it would build: they are built once, here.
-
-        Args:
-            more: references of other images on this machine's engine.
-        """
+    def give_images(self) -> None:
+        """Let the service host have the images that it would build: they are built once, here, or that a registry would have."""
         builds = self._builds()
         builder = DeployedPlatform(self.folder / "builder")
         builder.write_inventory()
@@ -191,7 +200,7 @@ class Lab(DeployedPlatform):
         # With a second host, which nothing is done with, the services that only several hosts need are there.
         others = {"other": {"ansible_host": "192.0.2.1"}}
         groups = {"service_host": {"hosts": hosts}, "runner_hosts": {"hosts": others}}
-        change_settings(builder, listen_address="0.0.0.0")  # noqa: S104 - nothing is started
+        change_settings(builder, listen_address="0.0.0.0", services=self._services())  # noqa: S104 - nothing is started
         (builder.inventory / "hosts.yml").write_text(yaml.safe_dump(groups), encoding="utf-8")
         builder.must("image", "build", *(build.name for build in builds if build.name != images.BASE))
         # The product installs the engine that they are loaded into.
@@ -213,7 +222,8 @@ class Lab(DeployedPlatform):
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        save = ["docker", "save", *(build.tag for build in builds), *more]
+        pulled = {reference for given in self.pulled.values() for reference in given.values()}
+        save = ["docker", "save", *(build.tag for build in builds), *sorted(pulled)]
         with subprocess.Popen(save, stdout=subprocess.PIPE) as saved:
             load = ["docker", "exec", "--interactive", self.service.container, "docker", "load", "--quiet"]
             loaded = subprocess.run(load, stdin=saved.stdout, capture_output=True, text=True, check=False)
@@ -227,7 +237,12 @@ class Lab(DeployedPlatform):
             for name, service in services.items()
             if name not in self.left_out and not service.manifest.off_by_default
         }
-        return images.resolve(wanted)[1]
+        runs_jobs = any(
+            service.manifest.environments and wanted.keys() >= {*service.manifest.only_with}
+            for service in wanted.values()
+        )
+        found = find_environments([environments_dir()]) if runs_jobs else {}
+        return images.resolve(wanted, environments=found)[1]
 
     def _name_here(self) -> None:
         """Let this machine know the platform's names, as a user's would by the site's name server."""

@@ -47,7 +47,7 @@ def test_authority_is_in_the_store_that_all_programs_read(host: Host, lab: Lab) 
 
 
 def test_service_host_listens_where_the_services_say_and_nowhere_else(service_host: Host) -> None:
-    assert listening(service_host) == {22, 80, 443, 5432}
+    assert listening(service_host) == {22, 80, 443, 2222, 5432}
 
 
 def test_runner_host_listens_for_ssh_only(runner_host: Host) -> None:
@@ -64,14 +64,27 @@ def listening(host: Host) -> set[int]:
 def test_all_services_run_and_are_healthy_on_the_service_host(service_host: Host) -> None:
     told = service_host.check_output("docker ps --all --format '{{.Names}} {{.Status}}'").splitlines()
     states = dict(line.split(" ", 1) for line in told)
-    assert set(states) == {f"dap-{name}" for name in RUNNING - {"toolbox"}}
+    assert set(states) == {f"dap-{name}" for name in RUNNING - {"toolbox", "gitlab-runner"}}
     assert {name for name, state in states.items() if "(healthy)" not in state} == set()
 
 
-def test_runner_host_has_no_container_and_no_secret_of_the_services(runner_host: Host) -> None:
-    assert runner_host.check_output("docker ps --all --quiet") == ""
-    assert runner_host.check_output("find /opt/dap -type f 2>/dev/null | grep -c secret || true") == "0"
+def test_runner_host_has_the_runner_and_nothing_of_the_other_services(runner_host: Host) -> None:
+    assert runner_host.check_output("docker ps --all --format '{{.Names}}'") == "dap-gitlab-runner"
+    assert runner_host.check_output("ls --directory /opt/dap/*/") == "/opt/dap/gitlab-runner/\n/opt/dap/log/"
     assert runner_host.check_output("ls --almost-all /var/lib/dap") == ".platform-id"
+
+
+def test_runner_host_has_the_images_of_the_service_host_and_built_none(
+    runner_host: Host, service_host: Host
+) -> None:
+    listed = "docker images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'"
+    here = set(runner_host.check_output(listed).splitlines())
+    assert here <= set(service_host.check_output(listed).splitlines())
+    assert any(line.startswith("dap/analysis:") for line in here)
+    assert len(here) == 3
+    assert runner_host.check_output("docker system df --format '{{.Type}} {{.Size}}'").splitlines()[-1] == (
+        "Build Cache 0B"
+    )
 
 
 def test_secrets_are_for_their_services_only(service_host: Host) -> None:
