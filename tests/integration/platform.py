@@ -5,6 +5,7 @@ It has names, ports and folders of its own, so that it can stand beside an opera
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -29,15 +30,17 @@ KEPT_LOGS = ROOT / ".cache" / "test-logs"
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nothing listens on, and that no connection of a client gets by chance.
+
+    From the kernel's own choice a client may take one while the container that has it is started again.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 def docker(*arguments: str) -> str:

@@ -147,7 +147,8 @@ def test_hosts_that_cannot_be_worked_on_are_all_told_at_once(
         "nameless": {"ansible_host": "nowhere.invalid"},
         "stranger": {**reach, "ansible_user": "stranger"},
     }
-    scratch.write({"service_host": {"hosts": {"nosudo": reach}}, "runner_hosts": {"hosts": others}})
+    groups = {"service_host": {"hosts": {"nosudo": reach}}, "runner_hosts": {"hosts": others}}
+    scratch.write(groups, listen_address="0.0.0.0")  # noqa: S104 - nothing is started
     before = changes(container)
     told = scratch.refused("deploy")
     hosts_file = scratch.inventory / "hosts.yml"

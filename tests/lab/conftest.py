@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
+import gitlab
 import pytest
 import testinfra
+import yaml
 from testinfra.host import Host
 
 from dap.layout import compose_dir
+from tests.end_to_end.pipeline import connect
 from tests.engine import start_engine
 from tests.gitlab_double.image_build import double_image
 from tests.gitlab_runner.image_build import runner_images
@@ -45,6 +48,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
     finally:
         made.remove()
+
+
+@pytest.fixture(scope="session")
+def client(lab: Lab) -> gitlab.Gitlab:
+    """GitLab's API, as the platform itself uses it."""
+    store = yaml.safe_load((lab.secrets / "secrets.yml").read_text(encoding="utf-8"))
+    return connect(lab.url("gitlab"), store["values"]["gitlab.api_token"], lab.ca_file)
 
 
 def login(lab: Lab, name: str) -> Host:

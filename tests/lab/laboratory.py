@@ -192,7 +192,7 @@ class Lab(DeployedPlatform):
         return super().environment | {"SSH_AUTH_SOCK": ""}
 
     def give_images(self) -> None:
-        """Let the service host have the images that it would build: they are built once, here, or that a registry would have."""
+        """Let the service host have the images that it would build or pull: they are built once, here."""
         builds = self._builds()
         builder = DeployedPlatform(self.folder / "builder")
         builder.write_inventory()

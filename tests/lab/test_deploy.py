@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import gitlab
+
 from tests.lab.laboratory import Lab
 from tests.lab.machine import Machine, wait_for
 
@@ -31,13 +33,22 @@ def test_everything_is_back_after_all_machines_were_rebooted_at_once(lab: Lab) -
     assert lab.deploy() == 0
 
 
-def test_host_that_leaves_the_inventory_is_asked_no_more_and_may_come_back(lab: Lab) -> None:
+def test_host_that_leaves_the_inventory_loses_its_runner_and_may_come_back(
+    lab: Lab, client: gitlab.Gitlab
+) -> None:
+    def runners() -> set[str]:
+        return {one.description for one in client.runners_all.list(get_all=True)}
+
     lab.write_hosts(["runner1"])
     lab.machine("runner2").power_off()
     try:
-        assert lab.deploy() == 0
+        lab.must("deploy")
+        assert runners() == {"dap/runner1/docker"}
         assert "runner2" not in lab.must("status")
+        assert lab.deploy() == 0
     finally:
         lab.machine("runner2").power_on()
         lab.write_hosts()
+    lab.must("deploy")
+    assert runners() == {"dap/runner1/docker", "dap/runner2/docker"}
     assert lab.deploy() == 0

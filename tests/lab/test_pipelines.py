@@ -5,18 +5,11 @@ from __future__ import annotations
 import gitlab
 import httpx
 import pytest
-import yaml
 
-from tests.end_to_end.pipeline import Outcome, connect, run
+from tests.end_to_end.pipeline import Outcome, run
 from tests.lab.laboratory import Lab
 
 FIRST_LINE_SECONDS = 5
-
-
-@pytest.fixture(scope="module")
-def client(lab: Lab) -> gitlab.Gitlab:
-    store = yaml.safe_load((lab.secrets / "secrets.yml").read_text(encoding="utf-8"))
-    return connect(lab.url("gitlab"), store["values"]["gitlab.api_token"], lab.ca_file)
 
 
 @pytest.fixture(scope="module")
