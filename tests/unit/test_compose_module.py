@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ RELOAD = [{"service": "web", "signal": "HUP", "paths": ["web/tls/", "web/sites.c
 
 engine = load("ansible.module_utils.dap_docker")
 project_module = load("ansible.module_utils.dap_project")
+running_module = load("ansible.module_utils.dap_compose_project")
 
 
 @pytest.fixture
@@ -39,8 +41,17 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     fake.answer("ps * label=dap.jobs=dap", "")
     fake.answer("compose * up *")
     fake.answer("compose * config *", HASHES)
-    fake.answer("kill *")
+    # The recorded numbers may be those of other processes of this machine.
+    monkeypatch.setattr(running_module, "send", lambda process, number: None)
     return fake
+
+
+@pytest.fixture
+def signals(docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The signals that were sent, each to a process."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(running_module, "send", lambda process, number: sent.append((process, number)))
+    return sent
 
 
 @pytest.fixture
@@ -173,13 +184,15 @@ def test_new_services_are_told_and_job_containers_do_not_count() -> None:
 
 
 def test_a_service_is_signalled_when_its_files_changed_and_then_no_more(
-    docker: FakeDocker, root: Path
+    docker: FakeDocker, signals: list[tuple[int, int]], root: Path
 ) -> None:
     (root / ".pending.json").write_text('["web/tls/tls.crt"]', encoding="utf-8")
 
     first, second = compose(root, reload=RELOAD), compose(root, reload=RELOAD)
 
-    assert docker.calls_of("kill") == [f"kill --signal HUP {BY_SERVICE['web']['Id']}"]
+    assert signals == [(BY_SERVICE["web"]["State"]["Pid"], signal.SIGHUP)]
+    # For the engine, a signal of its own is a wish to stop: the container would stay down after a crash.
+    assert docker.calls_of("kill") == []
     assert first["changed"] and first["reloaded"] == ["web"]
     assert not second["changed"]
 
@@ -215,11 +228,16 @@ def test_a_service_that_is_gone_is_not_signalled(docker: FakeDocker, root: Path)
     assert compose(root, reload=RELOAD, changed_paths=["web/tls/a"])["reloaded"] == []
 
 
-def test_a_refused_signal_fails_and_is_sent_again_by_the_next_deploy(docker: FakeDocker, root: Path) -> None:
+def test_a_refused_signal_fails_and_is_sent_again_by_the_next_deploy(
+    docker: FakeDocker, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (root / ".pending.json").write_text('["web/tls/tls.crt"]', encoding="utf-8")
-    docker.answer("kill *", error="Error: no such process", status=1)
 
-    assert compose(root, reload=RELOAD)["msg"] == "web did not take signal HUP: Error: no such process"
+    def gone(process: int, number: int) -> None:
+        raise ProcessLookupError(errno.ESRCH, "No such process")
+
+    monkeypatch.setattr(running_module, "send", gone)
+    assert compose(root, reload=RELOAD)["msg"] == "web did not take signal HUP: No such process"
     assert (root / ".pending.json").exists()
 
 

@@ -32,6 +32,7 @@ from .dap_project import LOG_LINES, describe_failure, to_signal
 from .dap_space import full_disks
 
 POLL_SECONDS: float = 3
+send = os.kill
 # What Compose calls a container until the one whose place it takes is gone.
 _HALF_REPLACED = re.compile(r"[0-9a-f]{12}_.+")
 Feed = Callable[[Sequence[str], str, Callable[[str], None]], Finished]
@@ -132,11 +133,15 @@ class Project:
         """Send the signals that are due, then forget the changed files; returns the services told."""
         told = []
         for service, name in to_signal(self.reload, self.changed_paths, touched | self.touched):
-            running = [item.identifier for item in containers if item.service == service and item.well]
+            running = [item.process for item in containers if item.service == service and item.well]
+            for process in running:
+                try:
+                    # Not through the engine: it takes any signal for a stop that somebody wants, and does not
+                    # start the container again should it crash later.
+                    send(process, signal.Signals[f"SIG{name}"])
+                except OSError as error:
+                    raise DockerError(f"{service} did not take signal {name}: {error.strerror}") from error
             if running:
-                sent = self.run(["kill", "--signal", name, *running])
-                if sent.returncode:
-                    raise DockerError(f"{service} did not take signal {name}: {sent.last_words}")
                 told.append(service)
         tree = Tree(self.root)
         if left := tree.owned(PENDING) - self.changed_paths:

@@ -140,6 +140,7 @@ class Container:
     config_hash: str
     waits_for: tuple[str, ...]
     health_output: str
+    process: int = 0
 
     @property
     def well(self) -> bool:
@@ -170,6 +171,7 @@ def parse_containers(inspected: str) -> list[Container]:
                 config_hash=labels.get("com.docker.compose.config-hash", ""),
                 waits_for=tuple(entry.split(":")[0] for entry in depends_on.split(",") if entry),
                 health_output=" ".join(checks[-1]["Output"].split()) if checks else "",
+                process=state.get("Pid", 0),
             )
         )
     return sorted(containers, key=lambda container: container.name)
