@@ -166,9 +166,14 @@ def follow(api: GitlabApi, pipeline: Pipeline) -> Iterator[str]:
         time.sleep(_PAUSE_S)
 
 
+def plain(trace: str) -> str:
+    """What a job has said, without what a runner writes for GitLab's pages."""
+    return _MARKS.sub("", trace)
+
+
 def _news(api: GitlabApi, pipeline: Pipeline, job: dict[str, Any], said: dict[int, int]) -> Iterator[str]:
     """The lines of a job that were not told yet; of one that runs only those that are complete."""
-    text = _MARKS.sub("", api.text(f"{pipeline.project_path}/jobs/{job['id']}/trace"))
+    text = plain(api.text(f"{pipeline.project_path}/jobs/{job['id']}/trace"))
     lines = text.splitlines()
     if job["status"] not in _ENDED and not text.endswith("\n"):
         lines = lines[:-1]

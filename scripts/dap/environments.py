@@ -9,6 +9,7 @@ from pathlib import Path
 from dap.configuration import wording
 from dap.errors import Finding
 from dap.layout import shown
+from dap.services.manifest import find_folders
 from dap.services.manifest_values import NAME_PATTERN, NAME_RULE
 
 DOCKERFILE = "Dockerfile"
@@ -16,13 +17,7 @@ DOCKERFILE = "Dockerfile"
 
 def find_environments(roots: Iterable[Path]) -> dict[str, Path]:
     """Folders of environments by name: every folder in ``roots`` with a Dockerfile; later roots win."""
-    return {
-        folder.name: folder
-        for root in roots
-        if root.is_dir()
-        for folder in sorted(root.iterdir())
-        if (folder / DOCKERFILE).is_file()
-    }
+    return find_folders(roots, DOCKERFILE)
 
 
 def chosen(folders: Mapping[str, Path], names: Sequence[str] | None) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from dap.portal import connect
 from dap.servers import public_address, servers
 from dap.services import images
 from dap.services.manifest import Service
-from dap.site import EVERYBODY, GITLAB, ProjectNames, Site
+from dap.site import GITLAB, ProjectNames, Site
 
 TOKEN = "api_token"  # noqa: S105  its name
 # GitLab's own limits for variables: of masked ones, and of those of the instance.
@@ -53,7 +53,7 @@ def _user(site: Site, credentials: Credentials, user: User) -> dict[str, Any]:
     return {
         "name": user.name,
         "full_name": user.full_name,
-        "email": user.email or f"{user.name}@{site.platform.domain}",
+        "email": site.email_of(user),
         "admin": user.gitlab_admin,
         "password": password.reveal() if password else "",
         "keys": list(user.ssh_keys),
@@ -63,8 +63,7 @@ def _user(site: Site, credentials: Credentials, user: User) -> dict[str, Any]:
 
 def _group(site: Site, credentials: Credentials, project: ProjectNames) -> dict[str, Any]:
     active = [user.name for user in site.platform.users if user.gitlab_account and not user.disabled]
-    everybody = project.members.get(EVERYBODY)
-    members = {name: project.members.get(name, everybody) for name in active}
+    members = {name: project.role_of(name) for name in active}
     return {
         "path": project.name,
         "summary": project.summary,

@@ -141,10 +141,7 @@ def roles_of(site: Site, user: User) -> dict[str, str]:
     """The projects that a user is a member of in GitLab by the configuration, each with the role."""
     if not user.gitlab_account or user.disabled:
         return {}
-    found = {
-        project.name: project.members.get(user.name) or project.members.get("*")
-        for project in site.platform.projects
-    }
+    found = {project.name: project.role_of(user.name) for project in site.projects}
     return {name: role for name, role in found.items() if role}
 
 
@@ -154,7 +151,7 @@ def listed(site: Site) -> list[dict[str, Any]]:
         {
             "name": user.name,
             "full_name": user.full_name,
-            "email": user.email or f"{user.name}@{site.platform.domain}",
+            "email": site.email_of(user),
             "disabled": user.disabled,
             "gitlab": GITLAB in site.services and user.gitlab_account,
             "projects": roles_of(site, user),

@@ -54,6 +54,10 @@ class ProjectNames:
         """Bucket, and the name of the policy that lets the project's key use it."""
         return self.name
 
+    def role_of(self, user: str) -> str | None:
+        """The role of a user by the configuration; None for who is no member."""
+        return self.members.get(user) or self.members.get(EVERYBODY)
+
 
 @dataclass(frozen=True)
 class Site:
@@ -117,8 +121,11 @@ class Site:
         """The projects whose data a user may use with logins of their own."""
         if user.disabled:
             return []
-        roles = {one.name: one.members.get(user.name) or one.members.get(EVERYBODY) for one in self.projects}
-        return [project for project in self.projects if roles[project.name] in WITH_DATA]
+        return [project for project in self.projects if project.role_of(user.name) in WITH_DATA]
+
+    def email_of(self, user: User) -> str:
+        """A user's e-mail address, which is made of name and domain where none is written."""
+        return user.email or f"{user.name}@{self.platform.domain}"
 
     def services_on(self, host: Host) -> dict[str, Service]:
         """The services that run on ``host``."""

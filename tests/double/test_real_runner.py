@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import gitlab
 import pytest
 from gitlab.v4.objects import Project
 
+from dap.ci import plain
 from tests.end_to_end.pipeline import EndToEndError, connect, run
 from tests.engine import start_engine
 from tests.gitlab_double.local import LocalDouble
@@ -117,7 +117,6 @@ summary:
 """
 BROKEN = "{default: {image: IMAGE}, summary: {script: [echo gone wrong, exit 4]}}"
 PASSWORD = "correct-horse-battery"
-NOISE = r"^\S+Z \d\d[OE][ +]|\x1b\[[0-9;]*[mK]"
 
 
 @dataclass
@@ -146,7 +145,7 @@ class Bench:
 
     def trace(self, job: int) -> str:
         """What a job has said, without times and colours."""
-        return re.sub(NOISE, "", self.project.jobs.get(job).trace().decode(), flags=re.M)
+        return plain(self.project.jobs.get(job).trace().decode())
 
     def finished(self, pipeline: int, limit_s: float = 180) -> dict[str, Any]:
         def over() -> bool:

@@ -6,7 +6,6 @@ It knows a GitLab by its address and a token only, so it runs alike against a re
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -21,11 +20,12 @@ from typing import Any
 import gitlab
 from gitlab.v4.objects import Project
 
+from dap.ci import plain
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "compose" / "gitlab" / "projects" / "example-pipeline"
 ENDED = ("success", "failed", "canceled", "skipped")
 LIMIT_S = 600
 LINES_SHOWN = 15
-_NOISE = re.compile(r"^\S+Z \d\d[OE][ +]|\x1b\[[0-9;]*[mK]|section_(?:start|end):\d+:\w+\r", re.MULTILINE)
 # Git asks this program for user name and password, which are so in no argument and no file.
 _ASKPASS = '#!/bin/sh\ncase "$1" in Username*) echo oauth2;; *) echo "$END_TO_END_TOKEN";; esac\n'
 
@@ -165,4 +165,4 @@ def _followed(project: Project, pipeline: int) -> str:
 
 def _trace(project: Project, job: int) -> str:
     text = project.jobs.get(job, lazy=True).trace()
-    return _NOISE.sub("", bytes(text or b"").decode(errors="replace"))
+    return plain(bytes(text or b"").decode(errors="replace"))

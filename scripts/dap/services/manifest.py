@@ -64,14 +64,18 @@ class Service:
         return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("_"))
 
 
-def find_folders(roots: Iterable[Path]) -> dict[str, Path]:
-    """Service folders by name: every folder in ``roots`` that holds a manifest; later roots win."""
+def find_folders(roots: Iterable[Path], marker: str = MANIFEST) -> dict[str, Path]:
+    """Service folders by name: every folder in ``roots`` that holds a manifest; later roots win.
+
+    Args:
+        marker: the file that another kind of folder is known by.
+    """
     return {
         folder.name: folder
         for root in roots
         if root.is_dir()
         for folder in sorted(root.iterdir())
-        if (folder / MANIFEST).is_file()
+        if (folder / marker).is_file()
     }
 
 
