@@ -6,8 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from dap.images import builds as images
 from dap.layout import compose_dir
-from dap.services import images
 from dap.services.manifest import find_folders, load_services
 from tests.conftest import engine_answers
 from tests.integration.platform import DeployedPlatform

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dap.credentials import Credentials
-from dap.facts import HostFacts
-from dap.render import Renderer
+from dap.hosts.facts import HostFacts
+from dap.images import builds as images
+from dap.rendering.render import Renderer
+from dap.rendering.tree import HostTree
 from dap.secrets import SecretStore
-from dap.services import images
 from dap.site import Site, load_site
-from dap.tree import HostTree
 from dap.trust import tls
 
 

@@ -27,8 +27,8 @@ from dap.verbs.secret import secret
 from dap.verbs.user import user
 
 if TYPE_CHECKING:
-    from dap.deploy import Deployment
-    from dap.outcome import Outcome
+    from dap.deployment.deploy import Deployment
+    from dap.deployment.outcome import Outcome
     from dap.verify import Place, Result
 
 
@@ -314,11 +314,11 @@ def completion(shell: str) -> None:
 
 def _deployment(inventory: str, verb: str) -> Deployment:
     if verb not in ("verify", "credentials"):
-        from dap import hosts
+        from dap.hosts import ansible as hosts
 
         hosts.load()
-    from dap.deploy import Deployment
-    from dap.progress import Progress
+    from dap.deployment.deploy import Deployment
+    from dap.deployment.progress import Progress
     from dap.site import load_site
 
     # Verbs that change hosts decide anew what runs; the others go by what was decided last.
@@ -334,7 +334,7 @@ def _place(deployment: Deployment) -> Place:
 
 def _planned(inventory: str, *, diff: bool, only: Sequence[str], as_json: bool) -> bool:
     """Print what a deploy would change; whether that is anything."""
-    from dap.partial import refuse_failed
+    from dap.deployment.partial import refuse_failed
     from dap.plan.text import of_plan
 
     deployment = _deployment(inventory, "plan")
@@ -358,7 +358,7 @@ def _prove(
 ) -> None:
     """Verify what a deploy did, if wanted, and tell all of it."""
     from dap import summary
-    from dap.partial import refuse_failed
+    from dap.deployment.partial import refuse_failed
 
     results: list[Result] = []
     if prove:

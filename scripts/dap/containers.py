@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from dap.configuration.inventory import Host
-from dap.connection import ssh_argv
 from dap.errors import DapError
+from dap.hosts.connection import ssh_argv
 from dap.site import Site
 
 _FORMAT = (

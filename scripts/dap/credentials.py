@@ -18,7 +18,7 @@ from dap.services.manifest import Service
 from dap.site import GITLAB, ProjectNames, Site
 
 if TYPE_CHECKING:
-    from dap.runners import Runner
+    from dap.gitlab.runners import Runner
 
 # The account of the platform's login that pipelines use.
 PIPELINES = "ci"

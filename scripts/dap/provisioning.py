@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dap.credentials import BucketKey, Credentials, DatabaseLogin
-from dap.gitlab_state import gitlab_state
+from dap.gitlab.state import gitlab_state
 from dap.servers import Server, servers
 from dap.site import GITLAB, Site
 

@@ -15,9 +15,9 @@ from typing import Any
 from dap.configuration import wording
 from dap.credentials import PIPELINES, Credentials, given_keys
 from dap.errors import RefusedError
+from dap.gitlab.runners import all_runners
 from dap.layout import secrets_dir
 from dap.provisioning import desired_state
-from dap.runners import all_runners
 from dap.secrets import Secret, SecretStore, store_lock
 from dap.servers import servers
 from dap.services.manifest import Service

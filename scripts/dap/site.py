@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from dap import environments
 from dap.configuration.inventory import Host, Inventory, load_inventory
 from dap.configuration.schema import Platform, ServiceSettings, User
 from dap.errors import ConfigurationError, DapError, Finding
+from dap.images import environments
 from dap.layout import compose_dir, environments_dir, inventory_dir, shown
 from dap.services import choices, customization
 from dap.services.manifest import Port, Service, Web, find_folders, load_services

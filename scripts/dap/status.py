@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dap.ci import KnownRunner, known_runners
 from dap.configuration.inventory import Host
 from dap.containers import Container, argv_on, list_containers
 from dap.credentials import Credentials
 from dap.errors import DapError, RefusedError
-from dap.gitlab_api import GitlabApi
+from dap.gitlab.api import GitlabApi
+from dap.gitlab.ci import KnownRunner, known_runners
 from dap.layout import secrets_dir
-from dap.portal import colon_fingerprint
+from dap.rendering.portal import colon_fingerprint
 from dap.secrets import SecretStore
 from dap.site import Site
 from dap.trust import tls

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dap.ci import KnownRunner
 from dap.credentials import Login
-from dap.outcome import Outcome
+from dap.deployment.outcome import Outcome
+from dap.gitlab.ci import KnownRunner
 from dap.plan.text import left_alone
 from dap.site import Site
 from dap.status import Status

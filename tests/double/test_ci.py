@@ -10,9 +10,9 @@ import httpx
 import pytest
 from gitlab.v4.objects import Project
 
-from dap import ci
 from dap.errors import DapError
-from dap.gitlab_api import GitlabApi
+from dap.gitlab import ci
+from dap.gitlab.api import GitlabApi
 from dap.site import Site
 from tests.gitlab_double.fake_runner import FakeRunner
 from tests.gitlab_double.local import LIMIT_S, LocalDouble, wait_until

@@ -13,7 +13,7 @@ import gitlab
 import pytest
 from gitlab.v4.objects import Project
 
-from dap.ci import plain
+from dap.gitlab.ci import plain
 from tests.end_to_end.pipeline import EndToEndError, connect, run
 from tests.engine import start_engine
 from tests.gitlab_double.local import LocalDouble

@@ -8,9 +8,9 @@ import gitlab
 import pytest
 
 from dap.errors import DapError
+from dap.gitlab.runners import open_sealed
 from dap.jobs.gitlab.runners import provision
 from dap.jobs.report import Report
-from dap.runners import open_sealed
 from dap.secrets import Secret
 from tests.gitlab_double.fake_runner import FakeRunner
 from tests.gitlab_double.local import LocalDouble

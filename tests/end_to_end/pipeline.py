@@ -20,7 +20,7 @@ from typing import Any
 import gitlab
 from gitlab.v4.objects import Project
 
-from dap.ci import plain
+from dap.gitlab.ci import plain
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "compose" / "gitlab" / "projects" / "example-pipeline"
 ENDED = ("success", "failed", "canceled", "skipped")

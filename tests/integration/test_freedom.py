@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import yaml
 
-from dap.services.images import resolve
+from dap.images.builds import resolve
 from dap.services.manifest import find_folders, load_services
 from tests.integration.platform import DeployedPlatform, docker
 

@@ -244,7 +244,7 @@ def test_no_secret_passes_by_while_a_deploy_makes_and_spreads_new_ones(platform:
             assert values.in_bytes(log.read_bytes()) == set(), log
         seen = b"\n".join(watch.seen)
         # The watch saw the deploy, and what modules tell the system's log.
-        assert watch.rounds > 50 and b"dap.playbooks" in seen and b"compose" in seen
+        assert watch.rounds > 50 and b"dap.hosts.playbooks" in seen and b"compose" in seen
         assert values.in_bytes(seen) == set()
         left = {
             str(path): json.dumps(sorted(names))

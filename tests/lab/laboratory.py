@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from dap.environments import find_environments
+from dap.images import builds as images
+from dap.images.environments import find_environments
 from dap.layout import compose_dir, environments_dir
-from dap.services import images
 from dap.services.manifest import find_folders, load_services
 from tests.integration.platform import BIN, KEPT_LOGS, ROOT, DeployedPlatform
 from tests.integration.small import change_settings

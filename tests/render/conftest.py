@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dap.deploy import Deployment
-from dap.progress import Progress
-from dap.services.images import resolve
+from dap.deployment.deploy import Deployment
+from dap.deployment.progress import Progress
+from dap.images.builds import resolve
 from dap.site import load_site
 from tests.rendering import Rendered, render
 

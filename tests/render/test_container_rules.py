@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from dap.credentials import Credentials
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
+from dap.images import builds as images
 from dap.layout import compose_dir, inventories_dir
-from dap.render import Renderer
+from dap.rendering.render import Renderer
 from dap.secrets import SecretStore
-from dap.services import images
 from dap.site import load_site
 from dap.trust import tls
 from tests.container_rules import broken

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from dap.services.manifest_schema import GUARDED
 from tests.rendering import Rendered
 

@@ -10,10 +10,10 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from jinja2.nativetypes import NativeEnvironment
 
-from dap import hosts
-from dap.deploy import Deployment
+from dap.deployment.deploy import Deployment
+from dap.deployment.progress import Progress
+from dap.hosts import ansible as hosts
 from dap.layout import ansible_dir
-from dap.progress import Progress
 from dap.site import load_site
 
 FACTS = {
@@ -34,7 +34,7 @@ def given_to_playbooks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[st
         return hosts.Run(results={("Look", "localhost"): facts} if playbook == "preflight" else {})
 
     monkeypatch.setattr(hosts, "play", play)
-    monkeypatch.setattr("dap.preflight._clock", lambda facts: [])
+    monkeypatch.setattr("dap.deployment.preflight._clock", lambda facts: [])
     monkeypatch.setenv("DAP_SECRETS", str(folder))
     Deployment(load_site("local", reconsider=True), Progress()).run()
     return given

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from dap import rotation
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
+from dap.rendering.tree import HostTree
 from dap.secrets import Secret
-from dap.tree import HostTree
 from tests.rendering import Rendered, render
 
 FACTS = HostFacts(memory_mib=16000, cpus=4)

@@ -11,11 +11,11 @@ import yaml
 
 from dap.configuration.inventory import Host
 from dap.credentials import Credentials
-from dap.facts import HostFacts
-from dap.render import Renderer
-from dap.runners import all_runners
+from dap.gitlab.runners import all_runners
+from dap.hosts.facts import HostFacts
+from dap.images import builds as images
+from dap.rendering.render import Renderer
 from dap.secrets import Secret, SecretStore
-from dap.services import images
 from dap.site import load_site
 from dap.trust import tls
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dap import hosts as running
 from dap.configuration.inventory import Host, Inventory
 from dap.configuration.schema import Platform
+from dap.hosts import ansible as running
 from dap.services.manifest import Manifest, Service
 from dap.site import Site
 

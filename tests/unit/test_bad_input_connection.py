@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dap.connection import explained, ssh_argv
+from dap.hosts.connection import explained, ssh_argv
 from tests.unit.platforms import host_with
 
 HOSTS_FILE = "inventories/team/hosts.yml"
@@ -134,7 +134,7 @@ def test_refused_sudo_is_told_with_the_ways_out(message: str, reason: str, sugge
 
 
 def test_refused_sudo_on_this_machine_needs_no_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dap.connection.getpass.getuser", lambda: "ada")
+    monkeypatch.setattr("dap.hosts.connection.getpass.getuser", lambda: "ada")
     assert told("Task failed: Missing sudo password", ansible_connection="local") == [
         "sudo = ada on this machine",
         "    this user may not become root there, or only with a password",

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from dap.deployment.preflight import judge as judge_run
 from dap.errors import ConfigurationError, Problems, RefusedError
 from dap.errors import Finding as Refused
-from dap.hosts import Run
-from dap.preflight import judge as judge_run
+from dap.hosts.ansible import Run
 from module_utils.dap_engine import EngineState, HostState, refusal
 from module_utils.dap_host import GIB, FileSystem, Finding, Wants, judge
 from tests.unit.plugins import load

@@ -11,12 +11,13 @@ import pytest
 
 from dap.configuration.inventory import Host
 from dap.configuration.schema import Platform
-from dap.distribution import Distribution
+from dap.deployment.preflight import left_out, wanted
 from dap.errors import ConfigurationError, Finding, Problems, RefusedError
-from dap.facts import HostFacts
-from dap.preflight import left_out, wanted
-from dap.services import choices, customization, digests
-from dap.services.images import Images, Pull, pulls, resolve
+from dap.hosts.facts import HostFacts
+from dap.images import digests
+from dap.images.builds import Images, Pull, pulls, resolve
+from dap.images.distribution import Distribution
+from dap.services import choices, customization
 from dap.site import Site
 from tests.unit.platforms import service_of, site_of, tree_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dap.errors import DapError
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from dap.services.container import Rules, complete, memory_bytes
 from dap.services.manifest import Service
 from dap.services.manifest_schema import GUARDED

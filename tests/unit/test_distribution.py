@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dap.configuration.inventory import Host
-from dap.distribution import Distribution, HandedImage
-from dap.selection import Selection
-from dap.services.images import Build, Images, Pull
+from dap.deployment.selection import Selection
+from dap.images.builds import Build, Images, Pull
+from dap.images.distribution import Distribution, HandedImage
 from dap.site import Site
 from tests.unit.platforms import LOCAL, service_of, site_of
 

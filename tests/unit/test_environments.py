@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dap import environments
 from dap.errors import Finding
+from dap.images import environments
+from dap.images.builds import Images, resolve
 from dap.layout import environments_dir
-from dap.services.images import Images, resolve
 from dap.site import Site
 from tests.unit.platforms import service_of, site_of, tree_of
 

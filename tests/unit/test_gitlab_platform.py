@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from dap.services import container
 from dap.services.manifest import Service
 from tests.rendering import Rendered, render

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from tests.packages import installed
 from tests.rendering import Rendered, render
 

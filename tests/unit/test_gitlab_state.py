@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dap.credentials import Credentials
-from dap.gitlab_state import gitlab_state
+from dap.gitlab.state import gitlab_state
 from dap.layout import compose_dir
 from dap.secrets import SecretStore
 from dap.services.manifest import find_folders, load_services

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dap.distribution import HandedImage, HostImages
-from dap.facts import HostFacts
-from dap.host_roles import Given, with_work
-from dap.services.images import Build, Images, Pull
+from dap.deployment.host_roles import Given, with_work
+from dap.hosts.facts import HostFacts
+from dap.images.builds import Build, Images, Pull
+from dap.images.distribution import HandedImage, HostImages
 from tests.unit.platforms import LOCAL, service_of, site_of
 
 PULL = {"name": "git", "reference": "git:1", "source": "git:1", "digest": ""}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dap import hosts
 from dap.errors import DapError
+from dap.hosts import ansible as hosts
 from dap.layout import ansible_dir
 from tests.unit.platforms import loaded_ansible, site_of
 

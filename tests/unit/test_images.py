@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dap.services import images
-from dap.services.images import BASE, DEBIAN_TAG, Pull, build_of, context_of, pulls, resolve
+from dap.images import builds as images
+from dap.images.builds import BASE, DEBIAN_TAG, Pull, build_of, context_of, pulls, resolve
 from tests.unit.platforms import service_of, tree_of
 
 FILES = {"Dockerfile": "FROM scratch\n", "app/main.py": "print()\n", "run.sh": "#!/bin/sh\n"}

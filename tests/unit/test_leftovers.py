@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dap.errors import DapError
-from dap.leftovers import clean, made_at
+from dap.gitlab.leftovers import clean, made_at
 from tests.unit.platforms import LOCAL, site_of
 from tests.unit.plugins import FakeDocker
 

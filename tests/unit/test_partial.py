@@ -10,9 +10,9 @@ import pytest
 
 from dap import status, summary
 from dap.configuration.inventory import Host
+from dap.deployment.outcome import Outcome
+from dap.deployment.partial import goes_on_without, refuse_failed
 from dap.errors import DapError
-from dap.outcome import Outcome
-from dap.partial import goes_on_without, refuse_failed
 from tests.unit.platforms import site_of
 
 SERVICE = Host("alpha", frozenset({"service_host"}), {"ansible_host": "192.0.2.1"})

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from dap.hosts import Run
+from dap.hosts.ansible import Run
 from dap.plan import Change, ContainerChange, Issued, Plan
 from dap.plan.reading import foresee_new_servers, planned_files, read
 from dap.plan.text import of_plan
+from dap.rendering.tree import Directory, File, HostTree
 from dap.secrets import Secret
-from dap.tree import Directory, File, HostTree
 from dap.trust.certificates import Leaf
 from dap.trust.tls import Tls
 from tests.unit.platforms import service_of, site_of

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dap import cli
-from dap.outcome import Outcome
+from dap.deployment.outcome import Outcome
 from dap.plan import Change, Plan
 from dap.verify import Result as Proof
 from tests.unit.platforms import service_of, site_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dap import playbook_variables
-from dap.playbook_variables import of_platform, wait_seconds
+from dap.hosts import playbook_variables
+from dap.hosts.playbook_variables import of_platform, wait_seconds
 from tests.unit.platforms import service_of, site_of
 
 SLOW = service_of("slow", start_seconds=1200)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dap.errors import DapError
-from dap.render import _render
+from dap.rendering.render import _render
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 PAGE = COMPOSE / "portal" / "config"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dap import progress
-from dap.progress import Progress
+from dap.deployment import progress
+from dap.deployment.progress import Progress
 
 
 class Terminal(io.StringIO):

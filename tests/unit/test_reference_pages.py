@@ -9,12 +9,12 @@ import pytest
 
 from dap.cli import main
 from dap.credentials import Credentials
-from dap.facts import HostFacts
+from dap.gitlab.runners import Here
+from dap.hosts.facts import HostFacts
 from dap.layout import compose_dir
 from dap.reference.cli import cli_page, table
 from dap.reference.services import CHECK_MODULES, manifest_page, services_page
-from dap.render import Renderer
-from dap.runners import Here
+from dap.rendering.render import Renderer
 from dap.secrets import SecretStore
 from dap.services.manifest import find_folders, load_services
 from dap.services.manifest_schema import GUARDED, Manifest, ManifestSection, section_in

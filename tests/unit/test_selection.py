@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from dap import selection
 from dap.containers import Container
 from dap.credentials import Credentials
+from dap.deployment import selection
+from dap.deployment.selection import Selection, select
 from dap.errors import RefusedError
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from dap.provisioning import desired_state
+from dap.rendering.tree import Directory, File, HostTree
 from dap.secrets import SecretStore
-from dap.selection import Selection, select
-from dap.tree import Directory, File, HostTree
 from tests.unit.platforms import service_of, site_of
 
 DB = service_of("db", provides="postgres", projects=True, secrets={"admin_password": 20})

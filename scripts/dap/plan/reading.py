@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from dap.hosts import Event, Run
+from dap.deployment.selection import PROJECT_FILE
+from dap.hosts.ansible import Event, Run
 from dap.plan import Change, ContainerChange, Issued, Plan
 from dap.plan.new_servers import changes_in_a_new_server
-from dap.selection import PROJECT_FILE
+from dap.rendering.tree import HostTree
 from dap.site import Site
-from dap.tree import HostTree
 from dap.trust.tls import Tls
 
 

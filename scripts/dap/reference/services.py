@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from dap.configuration.hostsfile import SERVICE_HOST
 from dap.configuration.inventory import Host, Inventory
 from dap.configuration.schema import Platform, Ports
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from dap.layout import compose_dir
 from dap.reference.cli import paragraph, table
 from dap.services import container

@@ -1,1 +1,1 @@
-"""Service folders: manifests, the rules for containers, and images."""
+"""Service folders: manifests and the rules for containers."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from dap import records
 from dap.configuration import wording
 from dap.configuration.schema import Platform, ServiceSettings
+from dap.deployment import records
 from dap.errors import ConfigurationError, Finding
 from dap.services.manifest import Service
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dap import http_proxy
 from dap.errors import DapError
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from dap.servers import server_named
 from dap.services.manifest import Service
 from dap.services.manifest_schema import DOCKER_SOCKET, GUARDED

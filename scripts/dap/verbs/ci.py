@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from dap.ci import KnownRunner
-    from dap.gitlab_api import GitlabApi
+    from dap.gitlab.api import GitlabApi
+    from dap.gitlab.ci import KnownRunner
     from dap.site import Site
 
 names_argument = click.argument("names", nargs=-1, required=True, metavar="RUNNER...")
@@ -32,7 +32,7 @@ def runner() -> None:
 def runner_list(inventory: str, as_json: bool) -> None:
     """Show the platform's runners, whether GitLab hears from them, and how many jobs they run."""
     from dap import summary
-    from dap.ci import known_runners
+    from dap.gitlab.ci import known_runners
 
     with _gitlab(inventory) as (site, api):
         found = known_runners(site, api)
@@ -47,7 +47,7 @@ def runner_list(inventory: str, as_json: bool) -> None:
 @click.pass_obj
 def runner_pause(inventory: str, names: Sequence[str]) -> None:
     """Let runners take no new jobs; those that run go on."""
-    from dap import ci
+    from dap.gitlab import ci
 
     with _chosen(inventory, names) as (api, runners):
         ci.pause(api, runners, True)
@@ -59,7 +59,7 @@ def runner_pause(inventory: str, names: Sequence[str]) -> None:
 @click.pass_obj
 def runner_resume(inventory: str, names: Sequence[str]) -> None:
     """Let paused runners take jobs again."""
-    from dap import ci
+    from dap.gitlab import ci
 
     with _chosen(inventory, names) as (api, runners):
         ci.pause(api, runners, False)
@@ -72,7 +72,7 @@ def runner_resume(inventory: str, names: Sequence[str]) -> None:
 @click.pass_obj
 def runner_drain(inventory: str, names: Sequence[str], limit: int) -> None:
     """Pause runners and wait until their jobs have ended, for work on their hosts."""
-    from dap import ci
+    from dap.gitlab import ci
 
     with _chosen(inventory, names) as (api, runners):
         ci.drain(api, runners, limit, lambda text: click.echo(text, err=True))
@@ -87,7 +87,7 @@ def runner_remove(inventory: str, names: Sequence[str]) -> None:
 
     The next deploy makes them anew, unless their host or their entry in the configuration is gone.
     """
-    from dap import ci
+    from dap.gitlab import ci
 
     with _chosen(inventory, names) as (api, runners):
         ci.remove(api, runners)
@@ -104,7 +104,7 @@ def runner_clean(inventory: str, hours: int) -> None:
     """
     from datetime import timedelta
 
-    from dap.leftovers import clean
+    from dap.gitlab.leftovers import clean
     from dap.site import load_site
 
     site = load_site(inventory)
@@ -127,7 +127,7 @@ def pipeline_run(inventory: str, project: str, ref: str) -> None:
 
     Exit code 0 if it succeeds, 1 if it fails. Interrupting this does not end the pipeline.
     """
-    from dap import ci
+    from dap.gitlab import ci
 
     with _gitlab(inventory) as (_, api):
         started = ci.start(api, project, ref)
@@ -144,7 +144,7 @@ def pipeline_run(inventory: str, project: str, ref: str) -> None:
 
 @contextmanager
 def _gitlab(inventory: str) -> Iterator[tuple[Site, GitlabApi]]:
-    from dap.gitlab_api import GitlabApi
+    from dap.gitlab.api import GitlabApi
     from dap.site import load_site
     from dap.status import place_of
 
@@ -155,7 +155,7 @@ def _gitlab(inventory: str) -> Iterator[tuple[Site, GitlabApi]]:
 
 @contextmanager
 def _chosen(inventory: str, names: Sequence[str]) -> Iterator[tuple[GitlabApi, list[KnownRunner]]]:
-    from dap import ci
+    from dap.gitlab import ci
 
     with _gitlab(inventory) as (site, api):
         yield api, ci.chosen(site, ci.known_runners(site, api), names)

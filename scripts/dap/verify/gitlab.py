@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dap.gitlab_state import TOKEN
+from dap.gitlab.state import TOKEN
 from dap.services.manifest import Service
 from dap.verify import CheckError, Place, check, expect
 

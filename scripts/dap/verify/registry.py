@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dap.distribution import PASSWORD, USER
+from dap.images.distribution import PASSWORD, USER
 from dap.services.manifest import Service
 from dap.verify import Place, check, expect
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from dap.gitlab_api import GitlabApi
-from dap.runners import all_runners
+from dap.gitlab.api import GitlabApi
+from dap.gitlab.runners import all_runners
 from dap.services.manifest import Service
 from dap.verify import Place, check, expect
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dap import records
+from dap.deployment import records
 
 _FILE = "image_digests.json"
 

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dap import distribution, playbook_variables
 from dap.configuration.inventory import Host
-from dap.distribution import Distribution, HandedImage
-from dap.host_roles import ROLES, Given
+from dap.deployment.host_roles import ROLES, Given
+from dap.deployment.selection import Selection
+from dap.hosts import playbook_variables
+from dap.images import distribution
+from dap.images.builds import Build
+from dap.images.distribution import Distribution, HandedImage
 from dap.plan.reading import planned_files
 from dap.provisioning import works_after
+from dap.rendering.tree import HostTree
 from dap.secrets import Secret
-from dap.selection import Selection
-from dap.services.images import Build
 from dap.site import Site
-from dap.tree import HostTree
 from dap.trust.tls import Tls
 
 # Tags of tasks that most deploys have no use for, and the variable of a host that is empty then.

@@ -10,28 +10,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dap import hosts, playbook_variables, rotation, runners
+from dap import rotation
 from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
-from dap.distribution import PASSWORD, Distribution
+from dap.deployment.host_roles import Given, with_work
+from dap.deployment.outcome import Outcome, open_log
+from dap.deployment.partial import goes_on_without
+from dap.deployment.preflight import facts_of, find_oversized, judge, left_out, wanted
+from dap.deployment.prepared import Prepared
+from dap.deployment.progress import Progress
+from dap.deployment.selection import TAGS, Selection, select
 from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
-from dap.facts import HostFacts
 from dap.files import make_private_folder, temporary_folder, write_temporary
-from dap.host_roles import Given, with_work
+from dap.gitlab import runners
+from dap.hosts import ansible as hosts
+from dap.hosts import playbook_variables
+from dap.hosts.facts import HostFacts
+from dap.hosts.playbook_variables import address_of
+from dap.images import builds as images
+from dap.images import digests
+from dap.images.distribution import PASSWORD, Distribution
 from dap.layout import secrets_dir
-from dap.outcome import Outcome, open_log
-from dap.partial import goes_on_without
 from dap.plan.reading import foresee_new_servers, read, sealed_tokens, wanted_renewals
-from dap.playbook_variables import address_of
-from dap.preflight import facts_of, find_oversized, judge, left_out, wanted
-from dap.prepared import Prepared
-from dap.progress import Progress
 from dap.provisioning import desired_state
-from dap.render import Renderer
+from dap.rendering.render import Renderer
 from dap.secrets import Secret, SecretStore, ownership_conflict, store_lock
-from dap.selection import TAGS, Selection, select
-from dap.services import choices, digests, images
+from dap.services import choices
 from dap.site import Site
 from dap.trust import tls
 from dap.verify import refuse_unknown_checks

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dap.errors import DapError, RefusedError
-from dap.gitlab_state import TOKEN
+from dap.gitlab.state import TOKEN
 from dap.services.manifest import Service
 from dap.site import GITLAB
 from dap.verify import Place

@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dap.configuration.inventory import Host
-from dap.distribution import Distribution
 from dap.errors import Finding, Problems
-from dap.facts import HostFacts
-from dap.hosts import Run
+from dap.hosts.ansible import Run
+from dap.hosts.facts import HostFacts
+from dap.images.builds import Pull
+from dap.images.distribution import Distribution
 from dap.layout import shown
 from dap.servers import servers
 from dap.services import choices
-from dap.services.images import Pull
 from dap.services.manifest import Service
 from dap.site import Site
 

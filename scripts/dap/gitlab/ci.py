@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from dap.configuration import wording
 from dap.errors import DapError, RefusedError
-from dap.gitlab_api import GitlabApi
-from dap.runners import prefix
+from dap.gitlab.api import GitlabApi
+from dap.gitlab.runners import prefix
 from dap.site import Site
 
 _PAUSE_S = 1.0

@@ -10,8 +10,9 @@ from typing import Any
 from dap import http_proxy
 from dap.configuration.inventory import Host, Inventory
 from dap.errors import RefusedError
+from dap.images import builds as images
+from dap.images import digests
 from dap.layout import shown
-from dap.services import digests, images
 from dap.site import Site
 
 # Package indexes, mirrors and proxies of the site, by the names that package managers read.

@@ -16,7 +16,7 @@ from dap import http_proxy
 from dap.configuration.inventory import Host
 from dap.configuration.runners import DEFAULT, Limits
 from dap.errors import DapError
-from dap.facts import HostFacts
+from dap.hosts.facts import HostFacts
 from dap.secrets import Secret
 from dap.servers import servers
 from dap.services import container

@@ -9,13 +9,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dap import runners
 from dap.configuration.schema import User
 from dap.credentials import PIPELINES, Credentials
-from dap.environments import variable_of
-from dap.portal import connect
+from dap.gitlab import runners
+from dap.images import builds as images
+from dap.images.environments import variable_of
+from dap.rendering.portal import connect
 from dap.servers import public_address, servers
-from dap.services import images
 from dap.services.manifest import Service
 from dap.site import GITLAB, ProjectNames, Site
 

@@ -3,8 +3,8 @@
 Loading Ansible takes longer than most playbooks have to do. A deploy runs two of them, and the program has
 something else to do while Ansible loads.
 
-Started as ``python -m dap.playbooks``, it reads requests from standard input and answers each one on standard
-output, a line of JSON and a line with the exit status. It ends with its input.
+Started as ``python -m dap.hosts.playbooks``, it reads requests from standard input and answers each one on
+standard output, a line of JSON and a line with the exit status. It ends with its input.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Runner:
 
     def __init__(self, environment: Mapping[str, str], argv: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(  # noqa: S603  our own argv, no shell
-            argv or [sys.executable, "-m", "dap.playbooks"],
+            argv or [sys.executable, "-m", "dap.hosts.playbooks"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=dict(environment),

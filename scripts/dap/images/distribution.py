@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dap.configuration.inventory import Host
-from dap.selection import Selection
-from dap.services.images import BASE, Images
+from dap.deployment.selection import Selection
+from dap.images.builds import BASE, Images
 from dap.services.manifest import Service
 from dap.site import Site
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dap import playbook_variables
 from dap.configuration.inventory import Host
-from dap.distribution import HostImages
-from dap.facts import HostFacts
+from dap.hosts import playbook_variables
+from dap.hosts.facts import HostFacts
+from dap.images.distribution import HostImages
 from dap.site import Site
 
 ROLES = ("trust", "docker", "names", "images", "handing")

@@ -1,7 +1,7 @@
 """Renders what a host gets: Compose files, configuration, secret files, certificates, data directories.
 
-The result is data (`dap.tree`); nothing is written here. The rules that every container keeps are in
-`dap.services.container`.
+The result is data (`dap.rendering.tree`); nothing is written here. The rules that every container keeps are
+in `dap.services.container`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from dap import runners
 from dap.configuration.inventory import Host
 from dap.credentials import Credentials, stable_bcrypt
 from dap.errors import DapError
-from dap.facts import HostFacts
+from dap.gitlab import runners
+from dap.gitlab.runners import Here, runs_jobs
+from dap.hosts.facts import HostFacts
 from dap.layout import shown
-from dap.portal import portal_context
 from dap.provisioning import desired_state
-from dap.runners import Here, runs_jobs
+from dap.rendering.portal import portal_context
+from dap.rendering.tree import Directory, File, HostTree
 from dap.servers import server_named, servers
 from dap.services import container
 from dap.services.customization import OVERRIDE, SNIPPET
 from dap.services.manifest import Service
 from dap.services.manifest_schema import Rotation, Token
 from dap.site import Site
-from dap.tree import Directory, File, HostTree
 from dap.trust.pem import split_certificates
 from dap.trust.tls import Tls
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dap.configuration.inventory import Inventory
-from dap.connection import explained
 from dap.errors import DapError
 from dap.files import temporary_folder, write_temporary
+from dap.hosts.connection import explained
+from dap.hosts.playbooks import Runner
 from dap.layout import ansible_dir, shown
-from dap.playbooks import Runner
 
 Event = Mapping[str, Any]
 _runner: Runner | None = None

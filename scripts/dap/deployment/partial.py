@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dap.configuration.inventory import Inventory
+from dap.deployment.outcome import Outcome
 from dap.errors import DapError
-from dap.outcome import Outcome
 
 
 def goes_on_without(

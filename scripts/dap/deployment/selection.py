@@ -10,12 +10,12 @@ from dap.configuration import wording
 from dap.containers import list_containers
 from dap.credentials import Credentials
 from dap.errors import RefusedError
-from dap.facts import HostFacts
-from dap.render import project_file
+from dap.hosts.facts import HostFacts
+from dap.rendering.render import project_file
+from dap.rendering.tree import HostTree
 from dap.services.choices import needed_by
 from dap.services.manifest import Service
 from dap.site import Site
-from dap.tree import HostTree
 
 PROJECT_FILE = "compose.yaml"
 # The others bring the host itself into state, for all services.

@@ -1,0 +1,1 @@
+"""Images: what they are built of, which environments there are, and how they reach each host."""

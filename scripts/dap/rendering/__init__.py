@@ -1,0 +1,1 @@
+"""What a host gets, rendered from the resolved platform."""
