@@ -11,7 +11,8 @@ from gitlab.v4.objects import Project
 
 from tests.gitlab_double.fake_runner import FakeRunner
 from tests.gitlab_double.local import LocalDouble, wait_until
-from tests.gitlab_double.server.records import Runner
+from tests.gitlab_double.server import clock
+from tests.gitlab_double.server.records import Job, Runner
 
 TWO_STAGES = """
 build:
@@ -52,8 +53,6 @@ def test_runner_that_asks_is_online(root: gitlab.Gitlab, runner: FakeRunner) -> 
 def test_runner_that_stays_away_is_offline_then_stale(
     double: LocalDouble, root: gitlab.Gitlab, runner: FakeRunner, hours: int, status: str
 ) -> None:
-    from tests.gitlab_double.server import clock
-
     kept = double.store.must(Runner, 1)
     kept.contacted_at = clock.in_seconds(-hours * 3600)
     double.store.save(kept)
@@ -192,6 +191,37 @@ def test_failure_says_why(project: Project, runner: FakeRunner) -> None:
     runner.end(job, "failed", failure_reason="script_failure", exit_code=7)
     ended = project.jobs.get(job["id"])
     assert (ended.status, ended.failure_reason) == ("failed", "script_failure")
+
+
+def test_job_of_a_runner_that_fell_silent_is_given_up_and_tried_again_where_it_says_so(
+    double: LocalDouble, project: Project, runner: FakeRunner
+) -> None:
+    push(project, "a: {script: x}\nb: {script: x, retry: {max: 1, when: stuck_or_timeout_failure}}")
+    lost, again = runner.take(), runner.take()
+    double.ask("GET", "/-/stand-in/patience?seconds=0")
+    taken = runner.take()
+    assert taken["job_info"]["name"] == "b"
+    ended = [project.jobs.get(one["id"]) for one in (lost, again)]
+    assert [(one.status, one.failure_reason) for one in ended] == [("failed", "stuck_or_timeout_failure")] * 2
+    double.ask("GET", "/-/stand-in/patience")
+    late = runner.trace(lost, "still here")
+    assert (late.status_code, late.headers["Job-Status"]) == (403, "failed")
+    assert runner.end(taken).status_code == 200
+    assert project.pipelines.list(get_all=True)[0].status == "failed"
+
+
+def test_job_of_which_something_is_heard_is_not_given_up(
+    double: LocalDouble, project: Project, runner: FakeRunner
+) -> None:
+    push(project, "a: {script: x}")
+    job = runner.take()
+    kept = double.store.must(Job, job["id"])
+    kept.updated_at = clock.in_seconds(-4000)
+    double.store.save(kept)
+    runner.trace(job, "alive\n")
+    runner.last_update = ""
+    assert runner.request().status_code == 204
+    assert project.jobs.get(job["id"]).status == "running"
 
 
 def test_cancelled_job_is_told_so(project: Project, runner: FakeRunner) -> None:

@@ -103,6 +103,7 @@ def _news(call: Call) -> str:
 async def request_job(call: Call) -> Reply:
     runner = _runner(call)
     _seen(call, runner)
+    running.give_up(call.double)
     job = _next(call, runner)
     if job is None and call.body.get("last_update") == _news(call):
         for _ in range(POLLS):
@@ -127,6 +128,7 @@ def _next(call: Call, runner: Runner) -> Job | None:
     for job in store.find(Job, status="pending"):
         if handout.may_run(call.double, runner, job):
             job.status, job.started_at, job.runner_id = "running", clock.now(), runner.id
+            job.updated_at = job.started_at
             store.save(job)
             running.advance(call.double, store.must(Pipeline, job.pipeline_id))
             return job
@@ -147,6 +149,8 @@ def _job(call: Call) -> Job:
 
 
 def _contact(call: Call, job: Job) -> None:
+    job.updated_at = clock.now()
+    call.double.store.save(job)
     runner = call.double.store.get(Runner, job.runner_id)
     if runner:
         runner.contacted_at = clock.now()

@@ -45,6 +45,10 @@ STANDARD: dict[str, Any] = {
 """GitLab's defaults; every other setting is there without a value."""
 
 
+PATIENCE_S = 3600.0
+"""So long a job stays that nothing is heard of, as in GitLab's `Ci::StuckBuilds::DropRunningService`."""
+
+
 class News:
     """Says when something happened that a waiting runner may want to know."""
 
@@ -82,6 +86,7 @@ class Double:
         self.received = 0
         """Bytes of bodies that came in for Git and for uploads."""
         self.sign_ups = 0
+        self.patience_s = PATIENCE_S
 
     @cached_property
     def contract(self) -> Contract:

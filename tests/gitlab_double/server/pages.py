@@ -8,7 +8,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from .double import Double
+from .double import PATIENCE_S, Double
 from .stages import BOOTING, LOADING, READY
 
 TITLES = ("/users/sign_in", "/help", "/users/sign_up")
@@ -51,6 +51,8 @@ class Pages:
             return JSONResponse(found)
         if name in (BOOTING, LOADING, READY):
             self._double.stages.forced = name
+        if name == "patience":
+            self._double.patience_s = float(request.query_params.get("seconds", PATIENCE_S))
         if name == "upload":
             self._double.received = 0
             async for block in request.stream():

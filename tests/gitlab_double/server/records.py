@@ -205,6 +205,8 @@ class Job(Record):
     runner_id: int | None = None
     queued_at: str | None = None
     started_at: str | None = None
+    updated_at: str = field(default_factory=clock.now)
+    """When its runner was last heard of."""
     finished_at: str | None = None
     erased_at: str | None = None
     failure_reason: str | None = None

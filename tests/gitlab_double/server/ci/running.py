@@ -125,6 +125,13 @@ def finish(double: Double, job: Job, status: str, reason: str | None, exit_code:
     advance(double, pipeline)
 
 
+def give_up(double: Double) -> None:
+    """Fail the jobs of which nothing was heard for too long, such as those of a machine that is off."""
+    for job in double.store.find(Job, status="running"):
+        if clock.seconds_since(job.updated_at) > double.patience_s:
+            finish(double, job, "failed", "stuck_or_timeout_failure", None)
+
+
 def _again(double: Double, job: Job, user: int) -> Job:
     job.retried = True
     double.store.save(job)
