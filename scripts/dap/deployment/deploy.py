@@ -28,6 +28,7 @@ from dap.hosts import ansible as hosts
 from dap.hosts import playbook_variables
 from dap.hosts.facts import HostFacts
 from dap.hosts.playbook_variables import address_of
+from dap.hosts.reachability import silent_hosts
 from dap.images import builds as images
 from dap.images import digests
 from dap.images.distribution import PASSWORD, Distribution
@@ -230,7 +231,7 @@ class Deployment:
         given = self._given(distribution, trusted)
         problems = Problems()
         with self.progress.step("Preflight"):
-            run = self._look(given, keep_going=True)
+            run = self._look_at_all(given)
             if run.failures and not goes_on_without(run.failures, self.outcome, self.inventory, self.verb):
                 # With hosts that could not be looked at, the rest would be guesses.
                 judge(run, problems)
@@ -249,6 +250,17 @@ class Deployment:
                 refuse_unknown_checks(self.site.services.values())
             problems.refuse()
         return _Looked(facts, given)
+
+    def _look_at_all(self, given: Mapping[str, Given]) -> hosts.Run:
+        """Look at every host; those that do not answer are among the failures."""
+        silent = silent_hosts(self.inventory)
+        if not silent:
+            return self._look(given, keep_going=True)
+        names = [host.name for host in self.inventory.hosts]
+        answering = [name for name in names if name not in silent]
+        run = self._look(given, keep_going=True, limit=answering) if answering else hosts.Run()
+        run.failures = sorted([*silent.items(), *run.failures], key=lambda failure: names.index(failure[0]))
+        return run
 
     @property
     def _hosts(self) -> list[Host]:
