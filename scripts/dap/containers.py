@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from dap.configuration.inventory import Host
 from dap.errors import DapError
@@ -18,6 +18,7 @@ _FORMAT = (
     '{"service":{{json (.Label "dap.service")}},"state":{{json .State}},'
     '"status":{{json .Status}},"image":{{json .Image}}}'
 )
+_HEALTH = '{"service":{{json (index .Config.Labels "dap.service")}},"health":{{json .State.Health}}}'
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Container:
         state: the engine's word: running, exited, restarting …
         health: healthy, unhealthy, starting, or empty without a healthcheck.
         since: how long it has been in this state, in words.
+        complaint: what its healthcheck has said last, where it is not well.
     """
 
     host: str
@@ -36,6 +38,7 @@ class Container:
     health: str
     since: str
     image: str
+    complaint: str = ""
 
     @property
     def well(self) -> bool:
@@ -75,7 +78,33 @@ def list_containers(site: Site, host: Host) -> list[Container]:
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or ["no answer"]
         raise DapError(f"{host.name}: Docker cannot be asked: {reason[0]}", next_step)
-    return sorted(parse(host.name, done.stdout), key=lambda container: container.service)
+    found = sorted(parse(host.name, done.stdout), key=lambda container: container.service)
+    complaints = _complaints(site, host, [one.service for one in found if one.health and not one.well])
+    return [replace(one, complaint=complaints.get(one.service, "")) for one in found]
+
+
+def _complaints(site: Site, host: Host, services: Sequence[str]) -> dict[str, str]:
+    """What the healthchecks of services have said last, where they failed."""
+    if not services:
+        return {}
+    names = [f"{site.platform.platform_name}-{service}" for service in services]
+    argv = argv_on(host, ["docker", "inspect", "--format", _HEALTH, *names])
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return parse_health(done.stdout)
+
+
+def parse_health(output: str) -> dict[str, str]:
+    """The last words of failed healthchecks, by service, from the lines that ``docker inspect`` printed."""
+    told = {}
+    for line in output.splitlines():
+        values = json.loads(line)
+        last = ((values["health"] or {}).get("Log") or [{}])[-1]
+        if last.get("ExitCode") and (said := last["Output"].strip()):
+            told[values["service"]] = said.splitlines()[-1]
+    return told
 
 
 def parse(host: str, output: str) -> list[Container]:

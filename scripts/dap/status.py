@@ -140,6 +140,7 @@ def container_results(site: Site) -> list[Result]:
         containers = [container for container in status.containers if container.host == host.name]
         bad = [
             f"{entry.service} is {entry.state} {entry.health}".rstrip()
+            + (f" ({entry.complaint})" if entry.complaint else "")
             for entry in containers
             if not entry.well
         ]

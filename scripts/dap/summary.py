@@ -34,6 +34,11 @@ def of_status(status: Status) -> str:
     rows += [[host, service, "missing", "", ""] for host, service in status.missing]
     rows += [[host, "-", "unreached", "", reason] for host, reason in status.unreached.items()]
     text = table(["HOST", "SERVICE", "STATE", "SINCE", "IMAGE"], rows) if rows else "No containers."
+    text += "".join(
+        f"\n{entry.host}: {entry.service}: {entry.complaint}"
+        for entry in status.containers
+        if entry.complaint
+    )
     name = status.site.inventory.name
     ill = next((entry.service for entry in status.containers if not entry.well), None)
     next_step = (

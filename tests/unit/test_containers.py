@@ -47,6 +47,7 @@ def test_container_as_json_has_all_it_knows() -> None:
         "health": "healthy",
         "since": "Up 4 seconds",
         "image": "debian:trixie-slim",
+        "complaint": "",
     }
 
 
@@ -123,12 +124,38 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_containers_of_the_platform_are_asked_for(engine: Path) -> None:
     answer = engine.with_name("answer")
     answer.write_text(RECORDED)
-    executable(engine, f'#!/bin/sh\nprintf "%s\\n" "$@" > {engine}.argv\ncat {answer}\n')
+    listing = f'printf "%s\\n" "$@" > {engine}.argv; cat {answer}'
+    executable(engine, f'#!/bin/sh\ntest "$1" != ps || {{ {listing}; }}\n')
     found = list_containers(site_of(platform_name="lab"), LOCAL)
     assert [entry.service for entry in found] == sorted(entry.service for entry in found)
     assert all(isinstance(entry, Container) and entry.host == "alpha" for entry in found)
     asked = Path(f"{engine}.argv").read_text().splitlines()
     assert asked[:4] == ["ps", "--all", "--filter", "label=com.docker.compose.project=lab"]
+
+
+def test_what_the_healthcheck_of_an_ill_service_has_said_last_is_told(engine: Path) -> None:
+    health = [
+        '{"service":"minio","health":{"Status":"unhealthy","Log":['
+        '{"ExitCode":0,"Output":"well"},{"ExitCode":1,"Output":"first line\\nthe disk is full\\n"}]}}',
+        '{"service":"mlflow","health":{"Status":"starting","Log":[]}}',
+        '{"service":"portal","health":null}',
+        '{"service":"guestbook","health":{"Status":"unhealthy","Log":[{"ExitCode":1,"Output":""}]}}',
+    ]
+    listed, inspected = engine.with_name("listed"), engine.with_name("inspected")
+    listed.write_text(RECORDED)
+    inspected.write_text("\n".join(health))
+    lines = (
+        f'if [ "$1" = ps ]; then cat {listed}; else printf "%s\\n" "$@" >{engine}.argv; cat {inspected}; fi'
+    )
+    executable(engine, f"#!/bin/sh\n{lines}\n")
+    found = list_containers(site_of(platform_name="lab"), LOCAL)
+    assert {one.service: one.complaint for one in found if one.complaint} == {"minio": "the disk is full"}
+    asked = Path(f"{engine}.argv").read_text().split()
+    assert asked[-2:] == ["lab-minio", "lab-mlflow"]
+    listed.write_text(RECORDED.splitlines()[0])
+    Path(f"{engine}.argv").unlink()
+    assert [one.complaint for one in list_containers(site_of(), LOCAL)] == [""]
+    assert not Path(f"{engine}.argv").exists()
 
 
 def test_engine_that_refuses_is_told_in_its_own_words(engine: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dap import status, summary
 from dap.configuration.inventory import Host
+from dap.containers import Container
 from dap.deployment.outcome import Outcome
 from dap.deployment.partial import goes_on_without, refuse_failed
 from dap.errors import DapError
@@ -93,6 +94,19 @@ def test_status_names_hosts_that_do_not_answer_beside_the_others(monkeypatch: py
     assert text.endswith(
         "next: see that every host runs; dap -e team check says what keeps one from being reached"
     )
+
+
+def test_status_says_what_an_ill_service_complains_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    ill = Container("gamma", "runner", "running", "unhealthy", "Up 1 hour", "runner:1", "the disk is full")
+    monkeypatch.setattr(status, "list_containers", lambda _, host: [ill] if host.name == "gamma" else [])
+    found = status.status_of(SITE)
+    assert summary.of_status(found).splitlines()[:3] == [
+        "HOST   SERVICE  STATE      SINCE      IMAGE",
+        "gamma  runner   unhealthy  Up 1 hour  runner:1",
+        "gamma: runner: the disk is full",
+    ]
+    (bad,) = [one for one in status.container_results(SITE) if not one.ok]
+    assert (bad.service, bad.detail) == ("gamma", "runner is running unhealthy (the disk is full)")
 
 
 def test_status_fails_where_no_host_answers(monkeypatch: pytest.MonkeyPatch) -> None:
