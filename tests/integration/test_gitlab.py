@@ -300,6 +300,15 @@ def test_setting_up_outlives_a_kill_a_gitlab_that_is_away_and_a_revoked_token(
     assert gitlab.execute("ls", "/run/secrets").split() == ["root_password", "s3_credentials"]
 
 
+def test_api_token_gets_a_new_value_in_the_running_gitlab(gitlab: GitlabPlatform) -> None:
+    old, runs = gitlab.token, gitlab.starts()
+    told = json.loads(gitlab.must("rotate", "gitlab.api_token", "--no-verify", "--json"))
+    assert told["rotated"] == ["gitlab.api_token"]
+    assert [change["what"] for change in told["provisioning"]] == ["gitlab: api_token set"]
+    assert gitlab.ask("GET", "/api/v4/user", token=old)[0] == 401
+    assert (gitlab.api("/user")["username"], gitlab.starts()) == ("root", runs)
+
+
 def test_state_outlives_the_container(gitlab: GitlabPlatform) -> None:
     before = gitlab.execute("cat", "/etc/gitlab/ssh_host_ed25519_key.pub")
     docker("restart", f"{gitlab.name}-gitlab")
