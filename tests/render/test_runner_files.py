@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "proxy": {"https": "http://proxy.example.com:3128"},
     "runners": {
         "allowed_images": ["debian:*"],
-        "hosts": {"beta": {"jobs": 2, "memory": "3g", "cpus": 1.5}},
+        "hosts": {"beta": {"jobs": 2, "memory": "3g", "cpus": 1.5, "free_disk": "20g"}},
         "extra": [
             {"name": "gpu", "tags": ["gpu"], "hosts": ["beta"], "jobs": 1, "gpus": ["nvidia.com/gpu=0"]}
         ],
@@ -70,7 +70,8 @@ def configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         system = files["gitlab-runner/live/.runner_system_id"].content.decode().strip()
         assert len(system) == len("r_") + 12
         parsed = tomllib.loads(files["gitlab-runner/live/config.toml"].content.decode())
-        return {**parsed, "system_id": system}
+        room = files["gitlab-runner/live/free_mib"].content.decode()
+        return {**parsed, "system_id": system, "room": room}
 
     return {host.name: rendered(host) for host in site.inventory.hosts}
 
@@ -109,6 +110,11 @@ def test_jobs_have_the_hosts_limits_or_a_share_of_it(configurations: dict[str, d
     (runner,) = main["runners"]
     assert 1 <= main["concurrent"] <= 3
     assert int(runner["docker"]["memory"].removesuffix("m")) * main["concurrent"] <= 16384 // 2
+
+
+def test_jobs_are_taken_with_as_much_room_as_is_written(configurations: dict[str, dict[str, Any]]) -> None:
+    rooms = {host: known["room"] for host, known in configurations.items()}
+    assert rooms == {"main": "2048\n", "alpha": "2048\n", "beta": "20480\n"}
 
 
 def test_jobs_have_few_rights(configurations: dict[str, dict[str, Any]]) -> None:

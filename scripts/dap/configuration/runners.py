@@ -11,6 +11,7 @@ from dap.configuration.section import Section
 
 NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?"
 DEFAULT = "docker"
+FREE_DISK = "2g"
 
 Tag = Annotated[
     str,
@@ -79,6 +80,19 @@ class Limits(Section):
     )
 
 
+class HostLimits(Limits):
+    """How much jobs may use of a host."""
+
+    free_disk: values.Memory | None = Field(
+        default=None,
+        description=(
+            "Room that the disk with Docker's folder must have for jobs to be taken, with unit `m` or `g`."
+            f" Without it, `{FREE_DISK}`."
+        ),
+        examples=["20g"],
+    )
+
+
 class ExtraRunner(Limits):
     """A runner beside the one that every runner host has, for jobs with its tags."""
 
@@ -100,7 +114,7 @@ class ExtraRunner(Limits):
     )
 
 
-class Runners(Limits):
+class Runners(HostLimits):
     """What runs the jobs of GitLab's pipelines on the runner hosts."""
 
     image: values.ImageReference = Field(
@@ -134,7 +148,7 @@ class Runners(Limits):
         description="How long a runner that is to end waits for its jobs; then they fail.",
         examples=[1800],
     )
-    hosts: dict[str, Limits] = Field(
+    hosts: dict[str, HostLimits] = Field(
         default={},
         description="Other limits on single hosts, by their names in `hosts.yml`.",
         examples=[{"alpha": {"jobs": 8}}],

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dap import http_proxy
 from dap.configuration.inventory import Host
-from dap.configuration.runners import DEFAULT, Limits
+from dap.configuration.runners import DEFAULT, FREE_DISK, HostLimits, Limits
 from dap.errors import DapError
 from dap.hosts.facts import HostFacts
 from dap.secrets import Secret
@@ -121,7 +121,7 @@ def token_key(host: str, name: str) -> str:
 def _limits(site: Site, host: Host) -> Limits:
     """What is written for one host, and for all where that says nothing."""
     settings = site.platform.runners
-    own = settings.hosts.get(host.name, Limits())
+    own = settings.hosts.get(host.name, HostLimits())
     return Limits(
         jobs=own.jobs or settings.jobs,
         memory=own.memory or settings.memory,
@@ -133,6 +133,14 @@ def jobs_at_once(site: Site, here: Here) -> int:
     """How many jobs a host runs at the same time."""
     written = _limits(site, here.host).jobs
     return written or max(1, min(here.facts.cpus, _free_mib(site, here) // _MIB_FOR_A_JOB))
+
+
+def free_disk_mib(site: Site, here: Here) -> int:
+    """The room that the disk of a host must have for jobs to be taken."""
+    settings = site.platform.runners
+    own = settings.hosts.get(here.host.name, HostLimits())
+    wanted = own.free_disk or settings.free_disk or FREE_DISK
+    return container.memory_bytes(wanted, here.facts) // 1024**2
 
 
 def _free_mib(site: Site, here: Here) -> int:
@@ -206,6 +214,7 @@ def context(site: Site, credentials: Credentials, service: Service, here: Here) 
         "gitlab_host": site.web_host(gitlab.manifest.web[0]) if gitlab else "",
         "system_id": system_id(credentials, here.host),
         "jobs_at_once": jobs_at_once(site, here),
+        "free_disk_mib": free_disk_mib(site, here),
         "jobs_network": container.jobs_network(site.platform.platform_name),
         "jobs_hosts": sorted(_job_hosts(site, here)),
         "jobs_environment": sorted(_job_environment(site)),

@@ -106,6 +106,7 @@ _SECRET_VARIABLES = {
     "jobs_network": "with it: the network that jobs run in",
     "jobs_hosts": "with it: list of names with addresses that jobs need",
     "jobs_environment": "with it: list of variables that jobs get",
+    "free_disk_mib": "with it: how much room the host must have for jobs to be taken, in MiB",
     "jobs_ca": "with it: where jobs find the authorities to trust",
     "desired_state": "with `provides: jobs`: what the provisioning jobs are to bring about, as JSON",
 }
