@@ -34,9 +34,8 @@ destroy: run-env ## Remove containers and rendered files; data and secrets stay
 ##@ Develop
 .PHONY: test
 test: check ## All of it: the checks, then real deployments on this machine
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --quiet tests/double
 	$(BIN)/pytest -m alone tests/integration
-	$(BIN)/pytest -m "not alone" --numprocesses 3 --dist loadscope --no-loadscope-reorder tests/integration
+	$(BIN)/pytest -m "not alone" --numprocesses 3 --dist loadscope --no-loadscope-reorder tests/integration tests/double
 	$(BIN)/pytest --quiet tests/lab
 
 .PHONY: lab

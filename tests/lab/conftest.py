@@ -31,7 +31,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A service host and two runner hosts, of two Debian releases, with the platform on them."""
+    """A service host and two runner hosts, each of another release, with the platform on them."""
     every = {path.parent.name for path in compose_dir().glob("*/service.yml")}
     base = start_engine(tmp_path_factory.mktemp("engine"))
     runner = runner_images(base)

@@ -1,4 +1,4 @@
-"""Images of machines: a Debian release with systemd, sshd and sudo, made of packages where missing."""
+"""Images of machines: a release with systemd, sshd and sudo, made of packages where missing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,21 @@ sys.path.append(str(ROOT / "ansible" / "plugins"))
 from module_utils.dap_bootstrap import host_mirrors  # noqa: E402
 from module_utils.dap_probe import apt_sources, os_release  # noqa: E402
 
+UBUNTU = ("noble",)
+UBUNTU_ARCHIVE = "http://archive.ubuntu.com/ubuntu"
+UBUNTU_SECURITY_ARCHIVE = "http://security.ubuntu.com/ubuntu"
 PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "ca-certificates", "tzdata"),
+    *(
+        "apt",
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "openssh-server",
+        "sudo",
+        "python3",
+        "ca-certificates",
+        "tzdata",
+    ),
     *("iproute2", "procps", "kmod", "netbase", "libfaketime"),
 )
 # Mirrors and their peculiarities are the machine's own: whatever apt is told here, it is told there.
@@ -34,7 +47,7 @@ _OF_A_PLATFORM = re.compile(r".*-[0-9a-f]{16}\.crt")
 
 
 def host_image(suite: str) -> str:
-    """The reference of the image of a Debian release, which is on the engine then."""
+    """The reference of the image of a release of Debian or Ubuntu, which is on the engine then."""
     sources, options, certificates = _sources(suite), _apt_options(), _certificates()
     files = [*sorted((HERE / "image").iterdir()), *certificates]
     parts = [suite, sources, *options, *PACKAGES, *(path.read_text(encoding="utf-8") for path in files)]
@@ -53,6 +66,8 @@ def _make(reference: str, suite: str, sources: str, options: list[str], certific
     log = LOGS / f"image-{suite}.log"
     with tempfile.TemporaryDirectory() as name, log.open("wb") as output:
         folder = Path(name)
+        # apt checks signatures as a user of its own.
+        folder.chmod(0o755)
         (folder / "sources.list").write_text(sources, encoding="utf-8")
         (folder / "certificates").mkdir()
         for path in certificates:
@@ -61,6 +76,7 @@ def _make(reference: str, suite: str, sources: str, options: list[str], certific
             [
                 *("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "--format=tar"),
                 *(f"--aptopt={option}" for option in options),
+                *(_keyring(folder) if suite in UBUNTU else ()),
                 # The lists and the files of packages stay.
                 "--skip=cleanup/apt",
                 f"--customize-hook={HERE / 'image' / 'customize'}",
@@ -88,8 +104,23 @@ def _make(reference: str, suite: str, sources: str, options: list[str], certific
 
 
 def _sources(suite: str) -> str:
-    """The sources of a release, at the mirrors that this machine uses."""
-    return host_mirrors(os_release(), apt_sources()).sources(suite)
+    """The sources of a release, at the mirrors that this machine uses; Ubuntu's at its own archive."""
+    if suite not in UBUNTU:
+        return host_mirrors(os_release(), apt_sources()).sources(suite)
+    places = ((UBUNTU_ARCHIVE, suite), (UBUNTU_ARCHIVE, f"{suite}-updates"))
+    lines = [f"deb {archive} {name} main universe" for archive, name in places]
+    return "\n".join([*lines, f"deb {UBUNTU_SECURITY_ARCHIVE} {suite}-security main universe"]) + "\n"
+
+
+def _keyring(folder: Path) -> list[str]:
+    """Options that let mmdebstrap check Ubuntu's signatures: Debian has its keys in a package."""
+    root, sources = folder / "keyring", folder / "keyring.list"
+    sources.write_text(_sources("trixie"), encoding="utf-8")
+    options = [f"--aptopt={option}" for option in _apt_options()]
+    extract = ["--variant=extract", "--include=ubuntu-keyring", "--format=directory"]
+    argv = ["mmdebstrap", *extract, *options, "trixie", str(root), str(sources)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return [f"--keyring={root}/usr/share/keyrings"]
 
 
 def _apt_options() -> list[str]:

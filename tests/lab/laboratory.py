@@ -21,12 +21,13 @@ from dap.services.manifest import find_folders, load_services
 from tests.integration.platform import BIN, KEPT_LOGS, ROOT, DeployedPlatform
 from tests.integration.small import change_settings
 from tests.lab.host_image import host_image
-from tests.lab.machine import ACCOUNT, LABEL, Machine, remove_all
+from tests.lab.image_store import link_images
+from tests.lab.machine import ACCOUNT, LABEL, Machine, docker, remove_all
 
 from module_utils.dap_hosts_file import PATH, block_of, text_of_list, with_block  # isort: skip
 from module_utils.dap_lock import host_lock  # isort: skip
 
-SUITES = ("trixie", "bookworm")
+SUITES = ("trixie", "bookworm", "noble")
 TRIES = 20
 
 
@@ -192,7 +193,11 @@ class Lab(DeployedPlatform):
         return super().environment | {"SSH_AUTH_SOCK": ""}
 
     def give_images(self) -> None:
-        """Let the service host have the images that it would build or pull: they are built once, here."""
+        """Let the machines have images that are built once, here, before they have an engine.
+
+        The service host gets all that it would build or pull, and the first runner host the environments, the
+        largest of all images. The rest comes to the others through the platform's registry.
+        """
         builds = self._builds()
         builder = DeployedPlatform(self.folder / "builder")
         builder.write_inventory()
@@ -203,32 +208,24 @@ class Lab(DeployedPlatform):
         change_settings(builder, listen_address="0.0.0.0", services=self._services())  # noqa: S104 - nothing is started
         (builder.inventory / "hosts.yml").write_text(yaml.safe_dump(groups), encoding="utf-8")
         builder.must("image", "build", *(build.name for build in builds if build.name != images.BASE))
-        # The product installs the engine that they are loaded into.
-        playbook = ["ansible/images.yml", "--skip-tags", "images", "--limit", self.service.name]
-        done = subprocess.run(
-            [
-                *(str(BIN / "ansible-playbook"), *playbook),
-                *(
-                    "--inventory",
-                    str(self.inventory / "hosts.yml"),
-                    "--extra-vars",
-                    '{"dap": {"name": "dap"}}',
-                ),
-            ],
-            env=self.environment | {"ANSIBLE_CONFIG": "ansible/ansible.cfg", "LC_ALL": "C.UTF-8"},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
         pulled = {reference for given in self.pulled.values() for reference in given.values()}
-        save = ["docker", "save", *(build.tag for build in builds), *sorted(pulled)]
-        with subprocess.Popen(save, stdout=subprocess.PIPE) as saved:
-            load = ["docker", "exec", "--interactive", self.service.container, "docker", "load", "--quiet"]
-            loaded = subprocess.run(load, stdin=saved.stdout, capture_output=True, text=True, check=False)
-        # What each of them has said itself stands in the test's output.
-        assert (saved.returncode, loaded.returncode) == (0, 0), loaded.stderr
+        environments = find_environments([environments_dir()])
+        self._give(self.service, [*(build.tag for build in builds), *sorted(pulled)])
+        for machine in self.runner_machines[:1]:
+            self._give(machine, [build.tag for build in builds if build.name in environments])
+        # A preflight asks the engine which images it has that cannot be pulled. The product installs it.
+        argv = [
+            *(str(BIN / "ansible-playbook"), "ansible/images.yml", "--skip-tags", "images"),
+            *("--limit", self.service.name, "--inventory", str(self.inventory / "hosts.yml")),
+            *("--extra-vars", '{"dap": {"name": "dap"}}'),
+        ]
+        environment = self.environment | {"ANSIBLE_CONFIG": "ansible/ansible.cfg", "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _give(self, machine: Machine, references: Sequence[str]) -> None:
+        volume = docker("volume", "inspect", "--format", "{{.Mountpoint}}", machine.volume("docker"))
+        link_images(references, Path(volume.strip()))
 
     def _builds(self) -> list[images.Build]:
         services = load_services(find_folders([compose_dir()]))

@@ -70,7 +70,7 @@ class Machine:
         name: its host name, and its name in the inventory.
         lab: the lab's name, which container, volumes and network begin with.
         address: on the lab's network.
-        suite: its Debian release.
+        suite: its release of Debian or Ubuntu.
     """
 
     name: str
@@ -82,6 +82,10 @@ class Machine:
     def container(self) -> str:
         return f"{self.lab}-{self.name}"
 
+    def volume(self, folder: str) -> str:
+        """The volume of a folder below /var/lib: an engine cannot use the machine's own file system."""
+        return f"{self.container}-{folder}"
+
     def make(self, image: str, files: dict[str, tuple[str, int]]) -> None:
         """Create it, switched off.
 
@@ -91,7 +95,7 @@ class Machine:
         label = f"{LABEL}={self.lab}"
         mounts = []
         for folder in ("docker", "containerd"):
-            volume = docker("volume", "create", "--label", label, f"{self.container}-{folder}").strip()
+            volume = docker("volume", "create", "--label", label, self.volume(folder)).strip()
             mounts += ["--volume", f"{volume}:/var/lib/{folder}"]
         docker(
             *("create", "--name", self.container, "--hostname", self.name, "--label", label),
@@ -116,7 +120,8 @@ class Machine:
         wait_for(lambda: self.succeeds("test", "-S", "/run/dbus/system_bus_socket"), START_SECONDS, "dbus")
         wait_for(
             lambda: (
-                self.succeeds("systemctl", "is-active", "--quiet", "ssh.service")
+                # Ubuntu starts sshd when somebody connects.
+                self.succeeds("systemctl", "is-active", "--quiet", "ssh.service", "ssh.socket")
                 and not self.succeeds("test", "-e", "/run/nologin")
             ),
             START_SECONDS,

@@ -29,6 +29,13 @@ def test_older_release_has_its_own_engine_and_only_the_plugins_of_the_next(lab: 
     assert re.search(r"Candidate: 2\.36", later), later
 
 
+def test_ubuntu_has_its_own_packages_and_stores_images_in_containerd(lab: Lab) -> None:
+    noble = login(lab, "runner2")
+    assert noble.system_info.codename == "noble"
+    assert noble.package("docker-compose-v2").is_installed
+    assert noble.check_output("docker info --format '{{.Driver}}'") == "overlayfs"
+
+
 def test_host_knows_the_platforms_names_and_trusts_its_certificate(host: Host, lab: Lab) -> None:
     page = host.run("python3 -c %s", START_PAGE.format(domain=lab.domain))
     assert (page.rc, page.stdout.strip(), page.stderr) == (0, "200", "")
@@ -77,14 +84,22 @@ def test_runner_host_has_the_runner_and_nothing_of_the_other_services(runner_hos
 def test_runner_host_has_the_images_of_the_service_host_and_built_none(
     runner_host: Host, service_host: Host
 ) -> None:
-    listed = "docker images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'"
-    here = set(runner_host.check_output(listed).splitlines())
-    assert here <= set(service_host.check_output(listed).splitlines())
-    assert any(line.startswith("dap/analysis:") for line in here)
+    here = contents(runner_host)
+    assert here.items() <= contents(service_host).items()
+    assert any(reference.startswith("dap/analysis:") for reference in here)
     assert len(here) == 3
     assert runner_host.check_output("docker system df --format '{{.Type}} {{.Size}}'").splitlines()[-1] == (
         "Build Cache 0B"
     )
+
+
+def contents(host: Host) -> dict[str, str]:
+    """The layers of each image: its id is another where an engine stores images in containerd."""
+    images = "$(docker images --format '{{.Repository}}:{{.Tag}}')"
+    told = host.check_output(
+        f"docker image inspect --format '{{{{.RepoTags}}}} {{{{.RootFS.Layers}}}}' {images}"
+    )
+    return {line.split("] ")[0].strip("["): line.split("] ")[1] for line in told.splitlines()}
 
 
 def test_secrets_are_for_their_services_only(service_host: Host) -> None:

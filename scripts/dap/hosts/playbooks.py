@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from dap.hosts.module_cache import keep_modules
+
 END_SECONDS = 30
 
 
@@ -72,8 +74,11 @@ class Runner:
 
 def serve() -> None:
     """Run the playbooks that are asked for until there is no more input."""
+    from ansible import constants
     from ansible.cli.playbook import PlaybookCLI
+    from ansible.release import __version__
 
+    keep_modules(Path(constants.DEFAULT_LOCAL_TMP), __version__)
     child = 0
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
