@@ -82,7 +82,11 @@ def loaded_ansible(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder / "lib" / "ansible" / "cli",
         {"__init__.py": "", "playbook.py": ANSIBLE.format(program=str(program))},
     )
-    (folder / "lib" / "ansible" / "__init__.py").touch()
+    constants = f"DEFAULT_LOCAL_TMP = {str(folder / 'temporary')!r}\n"
+    tree_of(
+        folder / "lib" / "ansible",
+        {"__init__.py": "", "constants.py": constants, "release.py": "__version__ = 'none'\n"},
+    )
     monkeypatch.setenv("PYTHONPATH", str(folder / "lib"))
     monkeypatch.setattr(running, "_runner", None)
     return program
