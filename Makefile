@@ -7,13 +7,16 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
 
 INVENTORY ?= local
+# A file of `dap bundle create`, for machines without a network.
+BUNDLE ?=
+export BUNDLE
 RUNNERS ?= 2
 BIN := .venv/bin
 
 ##@ Use
 .PHONY: deploy
-deploy: run-env ## Bring the platform up on the inventory's machines (INVENTORY=local)
-	$(BIN)/dap -e $(INVENTORY) deploy
+deploy: run-env ## Bring the platform up on the inventory's machines (INVENTORY=local BUNDLE=)
+	$(BIN)/dap -e $(INVENTORY) deploy $(if $(BUNDLE),--bundle '$(BUNDLE)')
 
 .PHONY: status
 status: run-env ## Show what runs where

@@ -20,6 +20,7 @@ import click
 from dap import __version__
 from dap.errors import EXIT_CHANGES, DapError, RefusedError
 from dap.layout import secrets_dir, shown
+from dap.verbs.bundle import bundle, bundle_option
 from dap.verbs.ca import ca
 from dap.verbs.ci import pipeline, runner
 from dap.verbs.init import init
@@ -87,11 +88,12 @@ main.add_command(init)
 
 
 @main.command()
+@bundle_option
 @json_option
 @click.pass_obj
-def check(inventory: str, as_json: bool) -> None:
+def check(inventory: str, bundle_file: Path | None, as_json: bool) -> None:
     """Check configuration and hosts; change nothing."""
-    deployment = _deployment(inventory, "check")
+    deployment = _deployment(inventory, "check", bundle_file)
     outcome = deployment.check()
     if as_json:
         _print_json({"ok": True, "warnings": outcome.warnings})
@@ -103,14 +105,15 @@ def check(inventory: str, as_json: bool) -> None:
 @main.command()
 @click.option("--diff", is_flag=True, help="Show the differences of files; never of those with secrets.")
 @only_option
+@bundle_option
 @json_option
 @click.pass_obj
-def plan(inventory: str, diff: bool, only: Sequence[str], as_json: bool) -> None:
+def plan(inventory: str, diff: bool, only: Sequence[str], bundle_file: Path | None, as_json: bool) -> None:
     """Say what a deploy would change and why; change nothing.
 
     Exit code 0 if nothing would change, 3 if something would.
     """
-    if _planned(inventory, diff=diff, only=only, as_json=as_json):
+    if _planned(inventory, diff=diff, only=only, bundle_file=bundle_file, as_json=as_json):
         sys.exit(EXIT_CHANGES)
 
 
@@ -118,19 +121,26 @@ def plan(inventory: str, diff: bool, only: Sequence[str], as_json: bool) -> None
 @click.option("--check", "dry_run", is_flag=True, help="Say what would change, as `dap plan` does.")
 @click.option("--diff", is_flag=True, help="Write differences of files into the log.")
 @only_option
+@bundle_option
 @click.option("--verify/--no-verify", "prove", default=True, help="Run `dap verify` at the end.")
 @json_option
 @click.pass_obj
 def deploy(
-    inventory: str, dry_run: bool, diff: bool, only: Sequence[str], prove: bool, as_json: bool
+    inventory: str,
+    dry_run: bool,
+    diff: bool,
+    only: Sequence[str],
+    bundle_file: Path | None,
+    prove: bool,
+    as_json: bool,
 ) -> None:
     """Bring the hosts into the configured state."""
     from dap.verify import load_clients
 
     if dry_run:
-        _planned(inventory, diff=diff, only=only, as_json=as_json)
+        _planned(inventory, diff=diff, only=only, bundle_file=bundle_file, as_json=as_json)
         return
-    deployment = _deployment(inventory, "deploy")
+    deployment = _deployment(inventory, "deploy", bundle_file)
     if prove:
         # The program otherwise spends that time waiting for Ansible.
         threading.Thread(target=load_clients, daemon=True).start()
@@ -293,6 +303,7 @@ def image_build(inventory: str, services: Sequence[str]) -> None:
     click.echo("\n".join(what for _, what in outcome.changes) or "All images are there.")
 
 
+main.add_command(bundle)
 main.add_command(runner)
 main.add_command(pipeline)
 main.add_command(ca)
@@ -312,18 +323,20 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "dap", "_DAP_COMPLETE").source())
 
 
-def _deployment(inventory: str, verb: str) -> Deployment:
+def _deployment(inventory: str, verb: str, bundle_file: Path | None = None) -> Deployment:
     if verb not in ("verify", "credentials"):
         from dap.hosts import ansible as hosts
 
         hosts.load()
+    from dap.bundle.archive import Bundle
     from dap.deployment.deploy import Deployment
     from dap.deployment.progress import Progress
     from dap.site import load_site
 
     # Verbs that change hosts decide anew what runs; the others go by what was decided last.
     reconsider = verb in ("check", "plan", "deploy", "rotate")
-    return Deployment(load_site(inventory, reconsider=reconsider), Progress(), verb)
+    site = load_site(inventory, reconsider=reconsider)
+    return Deployment(site, Progress(), verb, Bundle.in_file(bundle_file) if bundle_file else None)
 
 
 def _place(deployment: Deployment) -> Place:
@@ -332,12 +345,14 @@ def _place(deployment: Deployment) -> Place:
     return place_of(deployment.site)
 
 
-def _planned(inventory: str, *, diff: bool, only: Sequence[str], as_json: bool) -> bool:
+def _planned(
+    inventory: str, *, diff: bool, only: Sequence[str], bundle_file: Path | None, as_json: bool
+) -> bool:
     """Print what a deploy would change; whether that is anything."""
     from dap.deployment.partial import refuse_failed
     from dap.plan.text import of_plan
 
-    deployment = _deployment(inventory, "plan")
+    deployment = _deployment(inventory, "plan", bundle_file)
     outcome = deployment.run(check=True, diff=diff, only=only)
     if as_json:
         told = {"warnings": outcome.warnings, "failed": outcome.failed, "log": str(outcome.log)}

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from dap.errors import DapError, RefusedError
 
@@ -73,6 +74,33 @@ def unreadable(path: Path, error: OSError) -> RefusedError:
         f"{path} cannot be read: {error.strerror}",
         "run dap as the user who owns it, or correct its permissions",
     )
+
+
+@contextmanager
+def replaced(path: Path, mode: int = PUBLIC_FILE) -> Iterator[BinaryIO]:
+    """A large file to be written, which gets its name when the block ends well; else what was there stays.
+
+    Raises:
+        DapError: it cannot be written (disk full, no permission).
+    """
+    temporary = path.with_name(f".dap-{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        remove_leftovers(path.parent)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    except OSError as error:
+        raise unwritable(path, path.parent, error) from error
+    try:
+        with open(descriptor, "w+b") as file:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield file
+            os.fchmod(descriptor, mode)
+            file.flush()
+            os.fsync(descriptor)
+            os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, path.parent, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

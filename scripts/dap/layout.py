@@ -47,6 +47,11 @@ def logs_dir(name: str) -> Path:
     return secrets_dir() / name / "logs"
 
 
+def cache_dir() -> Path:
+    """The folder for what was fetched once and may be gone at any time."""
+    return _overridable("XDG_CACHE_HOME", Path.home() / ".cache") / "dap"
+
+
 def shown(path: Path) -> str:
     """A path as the operator would open it: from the current folder or the repository, else absolute."""
     for base in (Path.cwd(), ROOT):

@@ -43,12 +43,14 @@ class Lab(DeployedPlatform):
         left_out: services that do not run.
         pulled: images that a registry would have, by the service: `image`, and those that it starts itself
             by their names in its manifest.
+        internal: whether nothing outside its network can be reached.
     """
 
     name: str = field(default_factory=lambda: f"daplab{secrets.token_hex(3)}")
     runners: int = 2
     left_out: Sequence[str] = ("gitlab",)
     pulled: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    internal: bool = False
     machines: list[Machine] = field(default_factory=list)
 
     @property
@@ -101,6 +103,10 @@ class Lab(DeployedPlatform):
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda one: self._make(one, references[one.suite]), self.machines))
             list(pool.map(Machine.power_on, self.machines))
+        if self.internal:
+            # Some engines give a way to nowhere.
+            for machine in self.machines:
+                machine.run("ip", "route", "flush", "exact", "default")
         self._name_here()
 
     def _make(self, machine: Machine, image: str) -> None:
@@ -130,7 +136,7 @@ class Lab(DeployedPlatform):
             done = subprocess.run(
                 [
                     *("docker", "network", "create", "--label", f"{LABEL}={self.name}"),
-                    *("--subnet", f"{prefix}.0/24", self.name),
+                    *("--subnet", f"{prefix}.0/24", *["--internal"] * self.internal, self.name),
                 ],
                 capture_output=True,
                 text=True,

@@ -38,7 +38,7 @@ class FakeDeployment:
 
 def dap(monkeypatch: pytest.MonkeyPatch, plan: Plan, *arguments: str) -> tuple[Result, FakeDeployment]:
     deployment = FakeDeployment(plan)
-    monkeypatch.setattr(cli, "_deployment", lambda inventory, verb: deployment)
+    monkeypatch.setattr(cli, "_deployment", lambda *given: deployment)
     return CliRunner().invoke(cli.main, list(arguments)), deployment
 
 

@@ -122,7 +122,8 @@ def base_source(sources: list[AptSource], codename: str) -> AptSource | None:
     return None
 
 
-def _deb822(uri: str, suite: str, component: str, options: tuple[tuple[str, str], ...]) -> str:
+def deb822(uri: str, suite: str, component: str, options: tuple[tuple[str, str], ...]) -> str:
+    """A source as a stanza of a ``.sources`` file."""
     lines = ["Types: deb", f"URIs: {uri}", f"Suites: {suite}", f"Components: {component}"]
     # A key block starts on the next line; the colon is then followed by nothing.
     lines += [f"{name}:{'' if value.startswith(chr(10)) else ' '}{value}" for name, value in options]
@@ -150,7 +151,7 @@ def next_release_files(
     if known_already:
         return (pins,)
     source = AptFile(
-        f"/etc/apt/sources.list.d/{platform}-{suite}.sources", _deb822(base.uri, suite, "main", base.options)
+        f"/etc/apt/sources.list.d/{platform}-{suite}.sources", deb822(base.uri, suite, "main", base.options)
     )
     # The pins first: a source without them would offer the whole next release to an upgrade.
     return (pins, source)
@@ -168,5 +169,5 @@ def docker_repository_file(platform: str, repository: str, os_id: str, codename:
     """
     return AptFile(
         f"/etc/apt/sources.list.d/{platform}-docker.sources",
-        _deb822(f"{repository}/{os_id}", codename, "stable", (("Signed-By", key),)),
+        deb822(f"{repository}/{os_id}", codename, "stable", (("Signed-By", key),)),
     )

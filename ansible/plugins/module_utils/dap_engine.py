@@ -110,6 +110,7 @@ class HostState:
         apparmor_unready: the kernel confines with AppArmor, but its parser is missing.
         proxy: what the engine has to reach registries through; empty to leave that to the operator.
         proxy_files: those of the platform's files about it that are not as they have to be.
+        bundled: packages come from a bundle, which has the distribution's, and from nowhere else.
     """
 
     os_id: str
@@ -123,6 +124,7 @@ class HostState:
     apparmor_unready: bool = False
     proxy: Proxy = NO_PROXY
     proxy_files: tuple[ProxyFile, ...] = ()
+    bundled: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,17 @@ class Plan:
     def needed(self) -> bool:
         """Whether there is anything to do."""
         return self.installs or bool(self.start or self.proxy_files or self.restart)
+
+
+def distribution_packages(os_id: str, os_version: str) -> tuple[str, ...]:
+    """The packages of a distribution that make up Docker; none where no recipe is known."""
+    parts = _DISTRIBUTION.get((os_id, os_version), {})
+    return tuple(dict.fromkeys(name for names in parts.values() for name in names))
+
+
+def from_next_release(os_id: str, os_version: str) -> tuple[str, tuple[str, ...]]:
+    """Which of them come from the next release, and its codename; none where that is empty."""
+    return _FROM_NEXT_RELEASE.get((os_id, os_version), ("", ()))
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -267,6 +280,12 @@ def _packages_plan(host: HostState, platform: str, repository: str) -> Plan:
     notes = _notes(host)
     if not missing:
         return Plan("use", start=start, notes=notes)
+    if host.bundled and host.engine.family == "docker-ce":
+        return Plan(
+            "refuse",
+            reasons=(*missing.values(), "the engine came from Docker's own repository, which no bundle has"),
+            suggestion="install what is missing the way the engine was installed",
+        )
     if not _from_docker(host, platform):
         return _with_distribution(host, missing, platform, start, notes)
     return _with_docker_repository(host, missing, platform, repository, start, notes)
@@ -300,7 +319,7 @@ def _from_docker(host: HostState, platform: str) -> bool:
     """Docker's own repository: for what came from there, else for everything as long as it can be reached."""
     if host.engine.family == "docker-ce":
         return True
-    if host.engine.family == "distribution":
+    if host.engine.family == "distribution" or host.bundled:
         # The two families' packages replace each other; changing over would stop every container of the host.
         return False
     return bool(host.repository_reachable) or _knows(host, platform)
@@ -327,8 +346,8 @@ def _with_distribution(
     wanted += _support(host) if "engine" in missing else []
     packages, upgrade = _split(host, wanted)
     files: tuple[AptFile, ...] = ()
-    suite, foreign = _FROM_NEXT_RELEASE.get((host.os_id, host.os_version), ("", ()))
-    if set(foreign) & set(wanted):
+    suite, foreign = from_next_release(host.os_id, host.os_version)
+    if set(foreign) & set(wanted) and not host.bundled:
         base = base_source(list(host.sources), host.codename)
         if base is None:
             return Plan(

@@ -48,6 +48,10 @@ options:
         the operator.
     type: dict
     default: {}
+  bundled:
+    description: Packages come from a bundle, and no repository is asked.
+    type: bool
+    default: false
   must_be_ready:
     description: Fail if anything is left to do; for a last look after the role has done its work.
     type: bool
@@ -92,7 +96,7 @@ def reachable(repository: str, os_id: str, codename: str) -> bool:
     return bool(answer.status == 200)
 
 
-def host_state(platform: str, repository: str, proxy: Proxy) -> HostState:
+def host_state(platform: str, repository: str, proxy: Proxy, bundled: bool) -> HostState:
     """Look at the host; what only an installation needs to know is looked at only then."""
     system, init, engine = os_release(), init_system(), engine_state()
     state = HostState(
@@ -104,6 +108,7 @@ def host_state(platform: str, repository: str, proxy: Proxy) -> HostState:
         enabled=service_enabled(init),
         proxy=proxy,
         proxy_files=differing_proxy_files(platform, init, proxy),
+        bundled=bundled,
     )
     if not lacking(engine):
         return state
@@ -112,7 +117,7 @@ def host_state(platform: str, repository: str, proxy: Proxy) -> HostState:
         sources=apt_sources(),
         apparmor_unready=apparmor_unready(),
         repository_reachable=None
-        if engine.family == "distribution"
+        if engine.family == "distribution" or bundled
         else reachable(repository, state.os_id, state.codename),
     )
 
@@ -173,13 +178,14 @@ def main() -> None:
             "platform": {"type": "str", "required": True},
             "repository": {"type": "str", "required": True},
             "proxy": {"type": "dict", "default": {}},
+            "bundled": {"type": "bool", "default": False},
             "must_be_ready": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     platform, repository = module.params["platform"], module.params["repository"]
     proxy = Proxy.of(module.params["proxy"])
-    state = host_state(platform, repository, proxy)
+    state = host_state(platform, repository, proxy, module.params["bundled"])
     decided = plan(state, platform, repository)
     if decided.outcome == "refuse":
         module.fail_json(

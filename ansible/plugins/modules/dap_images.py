@@ -23,6 +23,7 @@ from ansible.module_utils.dap_build import (
     kept_in_history,
     normal_tag,
     remove_old,
+    run_logged,
     run_patiently,
     said_every_second,
     secret_parts,
@@ -53,9 +54,10 @@ options:
   state:
     type: str
     default: query
-    choices: [query, pull, build]
+    choices: [query, load, pull, build]
     description:
       - C(query) tells what is missing and changes nothing.
+      - C(load) takes the images that a bundle has from an archive.
       - C(pull) fetches the missing images that come from registries, and the missing bases, and tells which
         bases have to be made here.
       - C(build) makes those bases, builds the missing images, and removes old ones.
@@ -64,6 +66,8 @@ options:
   base_images: {type: list, elements: dict, default: [], description: Bases by Debian release.}
   pulled: {type: list, elements: dict, default: [], description: "The images that come from registries."}
   contexts: {type: path, required: true, description: "The folder with the build contexts as tar files."}
+  archive: {type: path, default: "", description: "For C(load): an archive as C(docker load) reads it."}
+  archived: {type: list, elements: str, default: [], description: "The images that it holds."}
   parallel_builds: {type: int, default: 2, description: "How many images are built at a time."}
   build_environment: {type: dict, default: {}, description: Arguments of the builds.}
   keep: {type: int, default: 2, description: "How many tags of each image stay on the host."}
@@ -181,6 +185,25 @@ class Builder:
             pulled = self.run(["tag", source, tag])
         return str(pulled.last_words) if pulled.returncode else ""
 
+    def load(self, archive: str, wanted: Sequence[str]) -> None:
+        """Take images from an archive.
+
+        Raises:
+            BuildError: one of them is not there afterwards.
+        """
+        log, started = self.logs / "load.log", time.monotonic()
+        line = f"loading {len(wanted)} image{'s' if len(wanted) > 1 else ''} of the bundle"
+        with self.progress, said_every_second(self.progress, lambda: f"{line}: {elapsed(started)}"):
+            argv = ["docker", "load", "--quiet", "--input", archive]
+            status = run_logged(argv, log, timeout=self.timeout)
+        present = {row.tag for row in parse_listed(self._list("--digests", "--format", LISTED))}
+        absent = [tag for tag in wanted if normal_tag(tag) not in present]
+        if status or absent:
+            raise BuildError(
+                f"docker load ended with status {status}, without {', '.join(absent) or 'all of it'}\n"
+                + excerpt(log)
+            )
+
     def bootstrap(self, tag: str) -> None:
         """Make a base image from Debian packages."""
         make_base(tag, self.suites[tag], self.contexts, self.logs, self.environment, self.run)
@@ -246,6 +269,24 @@ def query(builder: Builder) -> dict[str, Any]:
     }
 
 
+def load(builder: Builder, given: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Take images from an archive.
+
+    Raises:
+        BuildError: they are not there afterwards.
+    """
+    absent = [tag for tag in given["archived"] if normal_tag(tag) not in builder.present]
+    if absent and not check_mode:
+        builder.load(given["archive"], absent)
+    return loaded(absent)
+
+
+def loaded(references: Sequence[str]) -> dict[str, Any]:
+    """The result for images that come, or in check mode would come, from a bundle."""
+    items = [f"image {reference} loaded from the bundle" for reference in references]
+    return {"changed": bool(items), "changed_items": items}
+
+
 def build(builder: Builder) -> dict[str, Any]:
     """Make what is missing; a key ``msg`` in the result says what failed."""
     started = time.monotonic()
@@ -285,7 +326,7 @@ def make_module() -> AnsibleModule:
     depends_on = {"type": "list", "elements": "str", "default": []}
     return AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "default": "query", "choices": ["query", "pull", "build"]},
+            "state": {"type": "str", "default": "query", "choices": ["query", "load", "pull", "build"]},
             "root": {"type": "path", "required": True},
             "images": {
                 "type": "list",
@@ -309,6 +350,8 @@ def make_module() -> AnsibleModule:
                 },
             },
             "contexts": {"type": "path", "required": True},
+            "archive": {"type": "path", "default": ""},
+            "archived": {"type": "list", "elements": "str", "default": []},
             "parallel_builds": {"type": "int", "default": 2},
             "build_environment": {"type": "dict", "default": {}},
             "keep": {"type": "int", "default": 2},
@@ -321,6 +364,8 @@ def make_module() -> AnsibleModule:
 def run_state(module: AnsibleModule, builder: Builder, secrets: set[str]) -> dict[str, Any]:
     """Do what was asked for; a key ``msg`` in the result says what failed."""
     state = module.params["state"]
+    if state == "load":
+        return load(builder, module.params, check_mode=module.check_mode)
     if state == "query" or module.check_mode:
         found = query(builder)
         return {**found, **foreseen(state, found["missing"], found["missing_pulled"])}
@@ -365,6 +410,8 @@ def main() -> None:
             # Docker comes with this very deploy, so none of the images is there yet.
             names = [item["name"] for item in module.params["images"]]
             pulled = [item["reference"] for item in module.params["pulled"]]
+            if module.params["state"] == "load":
+                module.exit_json(**loaded(module.params["archived"]))
             result = foreseen(module.params["state"], names, pulled)
             nothing: dict[str, Any] = {"missing_contexts": [], "missing_bases": [], "contexts_left": False}
             module.exit_json(**result, missing=names, missing_pulled=pulled, **nothing)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +38,7 @@ from ansible.module_utils.dap_probe import (
     init_system,
     os_release,
     output_of,
+    search_path,
     service_enabled,
     text_of,
 )
@@ -92,6 +94,11 @@ options:
       reference: {description: What Compose names., type: str, required: true}
       source: {description: Where it is pulled from., type: str, required: true}
       digest: {description: What it was at the first pull; empty if not known., type: str, default: ""}
+  bundled:
+    description: Those of the images that come from a bundle. Without it they come from registries, and with
+        it none is asked.
+    type: list
+    elements: str
   tags:
     description: Tags of images that are built.
     type: list
@@ -142,12 +149,15 @@ dap:
       is. In there C(images) says by name whether one is C(present) (on the host), C(known) (as it was at the
       first pull) and C(available) (there, or to be pulled), and for what C(reason) it is not.
     - C(ready) lists those of the roles C(docker), C(trust) and C(names) that would find nothing to do,
-      C(missing_tags) the images to be built, C(building) whether a build was interrupted.
+      C(missing_tags) the images to be built, C(building) whether a build was interrupted, C(lacking) what
+      has to be installed from packages; C(release) and C(architecture) are as Debian calls them.
   type: dict
   returned: always
 """
 
 ENDPOINT_SECONDS = 5
+# As Debian calls them.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def engine_findings(facts: HostFacts, engine: EngineState) -> list[Finding]:
@@ -224,19 +234,30 @@ def listed_images(engine_runs: bool) -> list[Listed]:
 
 
 def images_on_offer(
-    images: Iterable[Mapping[str, str]], listed: list[Listed], access: Access
+    images: Iterable[Mapping[str, str]],
+    listed: list[Listed],
+    access: Access,
+    bundled: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """By name: whether an image is on the host, whether it is to be had, and if not, why."""
+    """By name: whether an image is on the host, whether it is to be had, and if not, why.
+
+    Args:
+        bundled: those that are to be had, where no registry is to be asked.
+    """
     wanted = [PulledImage.of(one) for one in images]
     here = {image.name: bool(rows_of(image.reference, listed)) for image in wanted}
     absent = [image.source for image in wanted if not here[image.name]]
-    reasons = reasons_against(absent, access) if absent else {}
+    if bundled is not None:
+        have = {one.source for one in wanted if normal_tag(one.reference) in bundled}
+        reasons = {source: "" if source in have else "the bundle does not have it" for source in absent}
+    else:
+        reasons = reasons_against(absent, access) if absent else {}
     offers = {}
     for image in wanted:
         present = here[image.name]
         reason = "" if present else reasons[image.source]
         # Without a digest of the engine's there is none to be recorded either.
-        known = present and digest_of(image, listed) == image.digest
+        known = present and digest_of(image, listed) in ("", image.digest)
         offers[image.name] = {"present": present, "known": known, "available": not reason, "reason": reason}
     return offers
 
@@ -305,6 +326,7 @@ def make_module() -> AnsibleModule:
             "proxy": {"type": "dict", "default": {}},
             "ca_certificates": {"type": "list", "elements": "str", "default": []},
             "tags": {"type": "list", "elements": "str", "default": []},
+            "bundled": {"type": "list", "elements": "str"},
             "trust": {"type": "dict", "default": {}},
             "names": {"type": "dict", "default": {}},
             **{
@@ -314,6 +336,14 @@ def make_module() -> AnsibleModule:
         },
         supports_check_mode=True,
     )
+
+
+def packages_lacking(engine: EngineState, trust: Mapping[str, Any]) -> list[str]:
+    """What is to be installed from packages on this host."""
+    told = list(lacking(engine).values())
+    if trust and shutil.which("update-ca-certificates", path=search_path()) is None:
+        told.append("ca-certificates is missing")
+    return told
 
 
 def deployed(root: str) -> list[str]:
@@ -341,7 +371,7 @@ def main() -> None:
         *endpoint_findings(params["endpoints"]),
     ]
     listed = listed_images(bool(engine.running))
-    images = images_on_offer(params["images"], listed, access_of(params, engine))
+    images = images_on_offer(params["images"], listed, access_of(params, engine), params["bundled"])
     present = {row.tag for row in listed}
     told = [f"{one.severity}: {one.subject}: {one.value}: {one.reason}; {one.suggestion}" for one in findings]
     module.exit_json(
@@ -355,6 +385,9 @@ def main() -> None:
                 "images": images,
                 "missing_tags": [tag for tag in params["tags"] if normal_tag(tag) not in present],
                 "building": Path(params["root"], ".build").exists(),
+                "lacking": packages_lacking(engine, params["trust"]),
+                "release": os_release().get("VERSION_CODENAME", ""),
+                "architecture": ARCHITECTURES.get(facts.machine, facts.machine),
             },
             "findings": [asdict(finding) for finding in findings],
         },

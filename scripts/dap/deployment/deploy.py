@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dap import rotation
+from dap.bundle.archive import Bundle
+from dap.bundle.supply import find_lacking, supplies_of
 from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
+from dap.deployment import watched
 from dap.deployment.host_roles import Given, with_work
 from dap.deployment.outcome import Outcome, open_log
 from dap.deployment.partial import goes_on_without
@@ -22,7 +25,7 @@ from dap.deployment.progress import Progress
 from dap.deployment.selection import TAGS, Selection, select
 from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
-from dap.files import make_private_folder, temporary_folder, write_temporary
+from dap.files import make_private_folder, temporary_folder
 from dap.gitlab import runners
 from dap.hosts import ansible as hosts
 from dap.hosts import playbook_variables
@@ -32,6 +35,7 @@ from dap.hosts.reachability import silent_hosts
 from dap.images import builds as images
 from dap.images import digests
 from dap.images.distribution import PASSWORD, Distribution
+from dap.images.making import images_of, make_images, staged
 from dap.layout import secrets_dir
 from dap.plan.reading import foresee_new_servers, read, sealed_tokens, wanted_renewals
 from dap.provisioning import desired_state
@@ -74,8 +78,11 @@ class _Asked:
 class Deployment:
     """A run of ``dap deploy`` (or ``check``) on one inventory."""
 
-    def __init__(self, site: Site, progress: Progress, verb: str = "deploy") -> None:
+    def __init__(
+        self, site: Site, progress: Progress, verb: str = "deploy", bundle: Bundle | None = None
+    ) -> None:
         self.site = site
+        self.bundle = bundle
         self.progress = progress
         self.inventory: Inventory = site.inventory
         self.secrets_folder = secrets_dir() / self.inventory.name
@@ -162,8 +169,10 @@ class Deployment:
         with self._working_folder(check) as folder, self.progress.step("Secrets and certificates"):
             prepared = self._prepare(store, looked, folder, selection, check=check)
         if again:
-            prepared = replace(prepared, work={host: [] for host in prepared.work})
-        with self._staged(prepared.builds) as staging:
+            prepared = replace(prepared, work={host: [] for host in prepared.work}, supplies={})
+        with staged(prepared.builds, self.outcome.log.parent) as staging:
+            if not check:
+                prepared.stage_bundle(staging)
             return self._apply(store, prepared, staging, check=check, diff=diff, tags=tags)
 
     def build_images(self, names: Sequence[str]) -> Outcome:
@@ -174,22 +183,14 @@ class Deployment:
         Raises:
             RefusedError: one of the names is no service whose image is built.
         """
-        builds = self._images().builds
+        builds = images_of(self.site).builds
         known = [build.name for build in builds]
         for name in names:
             if name not in known:
                 raise RefusedError(f"{name!r} has no image to build", f"there are: {', '.join(known)}")
         wanted_builds = [build for build in builds if not names or build.name in {*names, images.BASE}]
         self.outcome.log = open_log(self.inventory.name, self.verb)
-        with self._staged(wanted_builds) as staging:
-            variables = playbook_variables.of_platform(self.site) | {
-                "staging": str(staging),
-                "hosts": {
-                    self.inventory.service_host.name: playbook_variables.of_builds(self.site, wanted_builds)
-                },
-            }
-            with self.progress.step("Images"):
-                run = self._play(variables, playbook="images")
+        run = make_images(self.site, wanted_builds, self.progress, log=self.outcome.log)
         self.outcome.changes = run.changed
         return self.outcome
 
@@ -226,7 +227,7 @@ class Deployment:
         Services that may be left out and cannot run are out of ``site`` from here on.
         """
         trusted = tls.known_authorities(self.site, self.secrets_folder)
-        every = self._images()
+        every = images_of(self.site)
         distribution = Distribution(self.site, every)
         given = self._given(distribution, trusted)
         problems = Problems()
@@ -237,11 +238,13 @@ class Deployment:
                 judge(run, problems)
                 problems.refuse()
             facts = facts_of(run)
-            out = left_out(distribution, facts, problems)
+            out = left_out(distribution, facts, problems, bundled=self.bundle is not None)
             with problems.gathered():
                 self.site = self.site.without(out)
             self.outcome.warnings += judge(run, problems, ignored=out, absent=self.outcome.failed)
             find_oversized(self.site, facts, problems)
+            if self.bundle:
+                find_lacking(self.bundle, Distribution(self.site, images_of(self.site)), facts, problems)
             self.outcome.warnings += examine(
                 self.site, Credentials(self.site, store, generate=False), problems
             )
@@ -283,20 +286,9 @@ class Deployment:
             },
             "ca_certificates": authorities,
         }
+        if self.bundle:
+            variables["bundled_images"] = [*self.bundle.images]
         return self._play(variables, playbook="preflight", **options)
-
-    def _images(self) -> images.Images:
-        """The images of all services that run."""
-        settings = self.site.platform.services
-        chosen = {name: own.image for name, own in settings.items() if own.image}
-        chosen |= {f"{name}.{key}": one for name, own in settings.items() for key, one in own.images.items()}
-        wanted_environments = self.site.environments
-        references, builds = images.resolve(
-            self.site.services, chosen, self.site.external, wanted_environments
-        )
-        mirror = self.site.platform.mirrors.registry
-        pulls = images.pulls(references, builds, mirror)
-        return images.Images(references, builds, pulls, frozenset(wanted_environments))
 
     def _find_foreign_data(
         self, store: SecretStore, facts: Mapping[str, HostFacts], problems: Problems
@@ -321,7 +313,7 @@ class Deployment:
         credentials = Credentials(self.site, store)
         certificates = tls.ensure(self.site, folder, store)
         self.outcome.warnings += certificates.warnings
-        distribution = Distribution(self.site, self._images(), selection)
+        distribution = Distribution(self.site, images_of(self.site), selection)
         # Rendering generates what services need; logins of people, which nothing renders, are generated here.
         list(credentials.logins())
         renderer = Renderer(self.site, credentials, distribution.every.references, certificates)
@@ -345,6 +337,9 @@ class Deployment:
             }
         now = self._given(distribution, certificates.trusted)
         work = {host: with_work(looked.given[host], now[host], found) for host, found in facts.items()}
+        supplies = supplies_of(self.bundle, distribution, facts) if self.bundle else {}
+        for host, supply in supplies.items():
+            work[host] += ["bundle"] * bool(supply.release)
         handed_out = distribution.handed_out({host: found.missing_tags for host, found in facts.items()})
         if handed_out:
             work[self.inventory.service_host.name].append("handing")
@@ -359,6 +354,8 @@ class Deployment:
             certificates,
             selection,
             state,
+            self.bundle,
+            supplies,
         )
 
     @contextmanager
@@ -377,14 +374,6 @@ class Deployment:
                 error.message = error.message.replace(str(copy), str(self.secrets_folder))
                 error.next_step = error.next_step.replace(str(copy), str(self.secrets_folder))
                 raise
-
-    @contextmanager
-    def _staged(self, builds: list[images.Build]) -> Iterator[Path]:
-        """The build contexts as files, for the hosts that lack an image."""
-        with temporary_folder(self.outcome.log.parent) as staging:
-            for build in builds:
-                write_temporary(staging / f"{build.name}.tar", build.context)
-            yield staging
 
     def _apply(
         self,
@@ -435,24 +424,6 @@ class Deployment:
         return choices.choice(service, self.site.platform.services) == "auto"
 
     def _play(self, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any) -> hosts.Run:
-        """Run a playbook, and show what it is waiting for."""
-        status_file = Path(self.site.platform.paths.root) / "log" / "progress"
-
-        def on_event(event: hosts.Event) -> None:
-            if event["event"] == "task":
-                self.progress.waiting_for(str(event.get("task", "")))
-
-        def on_wait() -> None:
-            # Written by long tasks while they work; on another machine the name of the task has to do.
-            self.progress.watch(status_file)
-            self.progress.tick()
-
-        return hosts.play(
-            playbook,
-            self.inventory,
-            variables,
-            log=self.outcome.log,
-            on_event=on_event,
-            on_wait=on_wait,
-            **options,
+        return watched.play(
+            playbook, self.inventory, variables, self.progress, log=self.outcome.log, **options
         )

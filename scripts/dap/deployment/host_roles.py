@@ -16,7 +16,7 @@ from dap.hosts.facts import HostFacts
 from dap.images.distribution import HostImages
 from dap.site import Site
 
-ROLES = ("trust", "docker", "names", "images", "handing")
+ROLES = ("bundle", "trust", "docker", "names", "images", "handing")
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,4 @@ def with_work(asked: Given, now: Given, facts: HostFacts) -> list[str]:
         "images": bool(lacking or unknown) or facts.building,
         "handing": bool(facts.missing_tags & {*now.handed}),
     }
-    return [role for role in ROLES if work[role]]
+    return [role for role, has_work in work.items() if has_work]

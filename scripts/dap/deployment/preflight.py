@@ -61,12 +61,17 @@ def mebibytes(amount: str | None) -> int:
 
 
 def left_out(
-    distribution: Distribution, facts: Mapping[str, HostFacts], problems: Problems
+    distribution: Distribution,
+    facts: Mapping[str, HostFacts],
+    problems: Problems,
+    *,
+    bundled: bool = False,
 ) -> dict[str, str]:
     """The services set to ``auto`` that cannot run on their hosts, and why.
 
     Args:
         problems: gets the images of services that must run, where they are neither there nor to be had.
+        bundled: they come from a bundle, and not from registries.
     """
     site, pulls = distribution.site, distribution.every.pulls
     out: dict[str, str] = {}
@@ -79,7 +84,7 @@ def left_out(
                 if lack and auto:
                     out[name] = f"its image {pull.reference} cannot be had: {lack}"
                 elif lack:
-                    problems.add(_no_image(site, name, pull, supplier.name, lack))
+                    problems.add(_no_image(site, name, pull, supplier.name, lack, bundled))
             # What runs already is not taken away because the host has become full.
             if auto and name not in found.deployed and (small := _too_small(service, host.name, found)):
                 out[name] = small
@@ -96,14 +101,14 @@ def _too_small(service: Service, host: str, found: HostFacts) -> str:
     return ""
 
 
-def _no_image(site: Site, service: str, pull: Pull, host: str, lack: str) -> Finding:
+def _no_image(site: Site, service: str, pull: Pull, host: str, lack: str, bundled: bool) -> Finding:
+    way = "make the bundle anew" if bundled else "set mirrors.registry or proxy"
     return Finding(
         shown(site.inventory.platform_file),
         f"services.{service}",
         pull.reference,
-        f"is an image that {host} neither has nor can pull: {lack}",
-        "load it there (docker load), set mirrors.registry or proxy,"
-        f" or write services.{service}.enabled: auto",
+        f"is an image that {host} neither has nor can {'get' if bundled else 'pull'}: {lack}",
+        f"load it there (docker load), {way}, or write services.{service}.enabled: auto",
     )
 
 

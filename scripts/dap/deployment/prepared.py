@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dap.bundle.archive import Bundle
+from dap.bundle.supply import Supply, stage
 from dap.configuration.inventory import Host
 from dap.deployment.host_roles import ROLES, Given
 from dap.deployment.selection import Selection
@@ -36,6 +38,8 @@ class Prepared:
         given: what the roles that bring a host itself into state are given, by host.
         work: those of these roles that have anything to do there.
         handed_out: images that the service host has to bring into its registry for others.
+        bundle: where images and packages come from, in place of the network.
+        supplies: what each host gets from it.
         jobs_state: what the provisioning jobs take in place of their file, during a rotation or before it is
             written. Holds secrets.
         selection: the services that the deploy is for.
@@ -51,6 +55,8 @@ class Prepared:
     certificates: Tls
     selection: Selection
     jobs_state: str = field(default="", repr=False)
+    bundle: Bundle | None = None
+    supplies: Mapping[str, Supply] = field(default_factory=dict)
 
     @property
     def roles(self) -> set[str]:
@@ -82,6 +88,7 @@ class Prepared:
             "platform_id": platform_id,
             "ca_certificates": [certificate.decode() for certificate in self.certificates.trusted],
             "registries": self.site.registries,
+            "bundled": self.bundle is not None,
             "staging": str(staging),
             "hosts": hosts,
             # Hosts that get their images from the service host's registry wait until it runs.
@@ -118,8 +125,18 @@ class Prepared:
             "pulled_images": given.pulls,
             "handed_out": [image.as_variables() for image in self.handed_out] if supplies else [],
             "handed_in": [image.as_variables() for image in images.handed],
+            **self.supplies.get(host.name, Supply()).as_variables(self.site),
             **playbook_variables.of_builds(self.site, images.own.builds),
         }
+
+    def stage_bundle(self, staging: Path) -> None:
+        """Put together what hosts get from the bundle, each checksum compared.
+
+        Raises:
+            RefusedError: the bundle is damaged; nothing was changed on any host.
+        """
+        if self.bundle:
+            stage(self.bundle, self.supplies.values(), self.site, staging)
 
     def idle_tags(self, variables: Mapping[str, Any]) -> list[str]:
         """Tags of what no host has any use for.

@@ -23,6 +23,9 @@ class HostFacts:
         known_images: images from registries that are there and are what they were at the first pull.
         missing_tags: images to be built that are not there.
         building: whether an image build was interrupted.
+        absent_images: images from registries that are not there, by the name they were asked under.
+        lacking: what has to be installed from packages.
+        release: of the host's system, as Debian calls it; so is the architecture.
     """
 
     memory_mib: int
@@ -36,6 +39,10 @@ class HostFacts:
     known_images: frozenset[str] = frozenset()
     missing_tags: frozenset[str] = frozenset()
     building: bool = False
+    absent_images: frozenset[str] = frozenset()
+    lacking: tuple[str, ...] = ()
+    release: str = ""
+    architecture: str = ""
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> HostFacts:
@@ -56,4 +63,8 @@ class HostFacts:
             frozenset(name for name, image in facts.get("images", {}).items() if image["known"]),
             frozenset(facts.get("missing_tags", ())),
             facts.get("building", False),
+            frozenset(name for name, image in facts.get("images", {}).items() if not image["present"]),
+            tuple(facts.get("lacking", ())),
+            facts.get("release", ""),
+            facts.get("architecture", ""),
         )

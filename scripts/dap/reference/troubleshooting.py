@@ -56,6 +56,9 @@ _AREA_OF = {
     "plugins.module_utils.dap_b": "Docker and images",
     "plugins.module_utils.dap_docker": "Docker and images",
     "plugins.module_utils.dap_engine": "Docker and images",
+    "dap.bundle": "Docker and images",
+    "plugins.module_utils.dap_repository": "Docker and images",
+    "plugins.modules.dap_repository": "Docker and images",
     "plugins.module_utils.dap_proxy": "Docker and images",
     "plugins.module_utils.dap_pull": "Docker and images",
     "plugins.module_utils.dap_registry": "Docker and images",
@@ -94,6 +97,13 @@ _AREAS = {
 
 # What to do about messages that do not say it; the first that fits counts.
 _ADVICE = (
+    (r"^docker load", "read what Docker says, often that the disk is full, then deploy again"),
+    (
+        r"^packages of <release> cannot be had",
+        "read what apt says; where the network is at fault, set proxy or mirrors in platform.yml",
+    ),
+    (r"can be had on a machine with", "run dap bundle create on such a machine"),
+    (r"is none of <RELEASES>", "name the release of the hosts: dap bundle create FILE --release RELEASE"),
     (
         r"ended with status .* log:",
         "read the lines, and the log for the rest; for a service of your own correct its"

@@ -1,0 +1,1 @@
+"""Bundles: all that machines without any network need for a deploy, as one file."""
