@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from dap.credentials import Credentials
 from dap.gitlab.runners import all_runners
 from dap.hosts.facts import HostFacts
 from dap.images import builds as images
+from dap.images.builds import tags_of
+from dap.layout import environments_dir
 from dap.rendering.render import Renderer
 from dap.secrets import Secret, SecretStore
-from dap.site import load_site
+from dap.site import Site, load_site
 from dap.trust import tls
 
 FACTS = HostFacts(memory_mib=16384, cpus=8)
@@ -46,16 +49,32 @@ HOSTS = {
 
 
 @pytest.fixture
-def configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    """The runner's configuration on each host; the runners' tokens are known but for that of alpha."""
+def rendered_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, dict[str, Any]]]:
+    """Gives the runner's configuration on each host, by settings; that of alpha has no tokens yet."""
     monkeypatch.setenv("DAP_INVENTORIES", str(tmp_path))
     monkeypatch.setenv("DAP_SECRETS", str(tmp_path / "secrets"))
-    (tmp_path / "site" / "group_vars" / "all").mkdir(parents=True)
+    folder = tmp_path / "site" / "group_vars" / "all"
+    folder.mkdir(parents=True)
     (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump(HOSTS))
-    (tmp_path / "site" / "group_vars" / "all" / "platform.yml").write_text(yaml.safe_dump(SETTINGS))
-    site = load_site("site", reconsider=True)
-    secrets = tmp_path / "secrets" / "site"
-    secrets.mkdir(parents=True)
+
+    def rendered(**settings: Any) -> dict[str, dict[str, Any]]:
+        (folder / "platform.yml").write_text(yaml.safe_dump(SETTINGS | settings))
+        return configurations_of(load_site("site", reconsider=True), tmp_path / "secrets" / "site")
+
+    return rendered
+
+
+@pytest.fixture
+def configurations(rendered_for: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The runner's configuration on each host."""
+    return rendered_for()
+
+
+def configurations_of(site: Site, secrets: Path) -> dict[str, dict[str, Any]]:
+    """The runner's configuration on each host; the runners' tokens are known but for that of alpha."""
+    secrets.mkdir(parents=True, exist_ok=True)
     store = SecretStore.load(secrets, "site")
     for runner in all_runners(site):
         if runner.host != "alpha":
@@ -115,6 +134,19 @@ def test_jobs_have_the_hosts_limits_or_a_share_of_it(configurations: dict[str, d
 def test_jobs_are_taken_with_as_much_room_as_is_written(configurations: dict[str, dict[str, Any]]) -> None:
     rooms = {host: known["room"] for host, known in configurations.items()}
     assert rooms == {"main": "2048\n", "alpha": "2048\n", "beta": "20480\n"}
+
+
+def test_jobs_that_name_no_image_run_in_the_platforms_own(
+    rendered_for: Callable[..., dict[str, dict[str, Any]]],
+) -> None:
+    def image(**settings: Any) -> str:
+        (runner,) = rendered_for(**settings)["main"]["runners"]
+        return str(runner["docker"]["image"])
+
+    analysis = tags_of({"analysis": environments_dir() / "analysis"})["analysis"]
+    assert image() == analysis
+    assert image(environments=[]) == "debian:trixie-slim"
+    assert image(runners={"image": "python:3.13"}) == "python:3.13"
 
 
 def test_jobs_have_few_rights(configurations: dict[str, dict[str, Any]]) -> None:

@@ -117,9 +117,12 @@ class ExtraRunner(Limits):
 class Runners(HostLimits):
     """What runs the jobs of GitLab's pipelines on the runner hosts."""
 
-    image: values.ImageReference = Field(
-        default="debian:trixie-slim",
-        description="Image of jobs that name none.",
+    image: values.ImageReference | None = Field(
+        default=None,
+        description=(
+            "Image of jobs that name none. Without it, the environment `analysis`, which every runner host"
+            " has; `debian:trixie-slim` where `environments` leaves that out."
+        ),
         examples=["debian:trixie-slim"],
     )
     tags: tuple[Tag, ...] = Field(

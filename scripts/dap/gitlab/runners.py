@@ -17,6 +17,7 @@ from dap.configuration.inventory import Host
 from dap.configuration.runners import DEFAULT, FREE_DISK, HostLimits, Limits
 from dap.errors import DapError
 from dap.hosts.facts import HostFacts
+from dap.images.builds import DEBIAN_TAG, tags_of
 from dap.secrets import Secret
 from dap.servers import servers
 from dap.services import container
@@ -26,6 +27,8 @@ from dap.site import Site
 if TYPE_CHECKING:
     from dap.credentials import Credentials
 
+# Whose image jobs run in that name none.
+_ANALYSIS = "analysis"
 # Below it a host is taken to be too small for more than one job at a time.
 _MIB_FOR_A_JOB = 2048
 _LEAST_MIB = 512
@@ -215,6 +218,7 @@ def context(site: Site, credentials: Credentials, service: Service, here: Here) 
         "system_id": system_id(credentials, here.host),
         "jobs_at_once": jobs_at_once(site, here),
         "free_disk_mib": free_disk_mib(site, here),
+        "jobs_image": _image(site),
         "jobs_network": container.jobs_network(site.platform.platform_name),
         "jobs_hosts": sorted(_job_hosts(site, here)),
         "jobs_environment": sorted(_job_environment(site)),
@@ -240,6 +244,11 @@ def context(site: Site, credentials: Credentials, service: Service, here: Here) 
         if key
         else None,
     }
+
+
+def _image(site: Site) -> str:
+    """The image of jobs that name none."""
+    return site.platform.runners.image or tags_of(site.environments).get(_ANALYSIS, DEBIAN_TAG)
 
 
 def _cache_server(site: Site) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dap.configuration.schema import User
 from dap.credentials import PIPELINES, Credentials
 from dap.gitlab import runners
-from dap.images import builds as images
+from dap.images import builds
 from dap.images.environments import variable_of
 from dap.rendering.portal import connect
 from dap.servers import public_address, servers
@@ -93,9 +93,8 @@ def _of_everybody(site: Site, credentials: Credentials, trusted: Sequence[bytes]
         region = next(server.region for server in servers(site, "s3") if server.service.manifest.projects)
         yield _variable("AWS_ENDPOINT_URL", where["s3_url"])
         yield _variable("AWS_DEFAULT_REGION", region)
-    for build in images.resolve({}, environments=site.environments)[1]:
-        if build.name in site.environments:
-            yield _variable(variable_of(build.name), build.tag)
+    for name, tag in builds.tags_of(site.environments).items():
+        yield _variable(variable_of(name), tag)
 
 
 def _of_project(site: Site, credentials: Credentials, project: ProjectNames) -> Iterator[dict[str, Any]]:

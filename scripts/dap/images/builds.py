@@ -154,6 +154,11 @@ def source_of(reference: str, mirror: str | None) -> str:
     return f"{mirror}/{reference if slash else f'library/{reference}'}"
 
 
+def tags_of(environments: Mapping[str, Path]) -> dict[str, str]:
+    """The image of each environment, by name."""
+    return {build.name: build.tag for build in resolve({}, environments=environments)[1][1:]}
+
+
 def resolve(
     services: Mapping[str, Service],
     chosen: Mapping[str, str] | None = None,
