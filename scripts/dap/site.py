@@ -248,7 +248,9 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
         reasons = choices.without_runner_hosts(services) | reasons
     kept = {name: service for name, service in services.items() if name not in {*external, *reasons}}
     left_out = {name: (services[name], reason) for name, reason in reasons.items()}
-    site = Site(inventory, kept, left_out, external, environments.chosen(environment_folders, wanted))
+    builds = inventory.platform.runners.image_builds.enabled
+    chosen = environments.chosen(environment_folders, wanted, with_builder=builds)
+    site = Site(inventory, kept, left_out, external, chosen)
     # It asks for servers, which know what a site is.
     from dap import collisions
 

@@ -11,6 +11,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.conftest import engine_answers
 from tests.engine import start_engine
+from tests.gitlab_double.image_build import double_image
+from tests.gitlab_runner.image_build import runner_images
+from tests.integration.pipelines import RunnerPlatform
 from tests.integration.platform import DeployedPlatform
 from tests.packages import installed
 
@@ -21,11 +24,12 @@ GROUPS = {
         *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
         *("test_people", "test_secret_places"),
     },
+    "pipelines": {"test_image_builds", "test_leftovers", "test_runner"},
 }
 
 
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.
-ORDER = ("changing", "test_plan", "using", "test_faults", "test_gitlab", "test_runner", "test_portainer")
+ORDER = ("changing", "test_plan", "using", "test_faults", "test_gitlab", "pipelines", "test_portainer")
 
 
 def group_of(nodeid: str) -> str:
@@ -67,6 +71,21 @@ def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     deployed.write_inventory()
     try:
         deployed.must("deploy", "--no-verify")
+        yield deployed
+    finally:
+        deployed.remove()
+
+
+@pytest.fixture(scope="session")
+def runner_platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunnerPlatform]:
+    """A machine that is service host and runner host, with GitLab's double and the real runner."""
+    deployed = RunnerPlatform(tmp_path_factory.mktemp("runner"))
+    base = start_engine(tmp_path_factory.mktemp("engine"))
+    deployed.images = {**runner_images(base), "gitlab": double_image(base)}
+    deployed.write_inventory()
+    deployed.configure()
+    try:
+        deployed.must("deploy")
         yield deployed
     finally:
         deployed.remove()

@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from typing import Any
 
-import gitlab
 import pytest
 import yaml
 from gitlab.v4.objects import Project
 
-from tests.engine import start_engine
-from tests.gitlab_double.image_build import double_image
 from tests.gitlab_runner.container import wait_for
-from tests.gitlab_runner.image_build import runner_images
-from tests.integration.platform import DeployedPlatform, docker
+from tests.integration.pipelines import RunnerPlatform, push, traces, volumes_of
+from tests.integration.platform import docker
 
-NOT_NEEDED = ("mlflow", "pgadmin", "portal", "postgres-data", "postgres-service")
 PIPELINE = """
 default: {image: {name: IMAGE, entrypoint: [""]}}
 trust:
@@ -48,55 +42,9 @@ result:
 """
 
 
-class RunnerPlatform(DeployedPlatform):
-    """A platform with GitLab, a runner, and little else."""
-
-    image = ""
-
-    def configure(self, images: dict[str, str], **runner: Any) -> None:
-        settings = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
-        off = {name: {"enabled": False} for name in NOT_NEEDED}
-        more = {"image": images["runner"], "images": {"helper": images["helper"]}, **runner}
-        services = {**off, "gitlab": {"image": self.image}, "gitlab-runner": more}
-        limits = {"image": self.image, "memory": "200m", "jobs": 3}
-        settings |= {"projects": [], "environments": [], "services": services, "runners": limits}
-        self.settings_file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        here = {"hosts": {"localhost": {"ansible_connection": "local"}}}
-        hosts = {"service_host": here, "runner_hosts": here}
-        (self.inventory / "hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
-
-    def api(self) -> gitlab.Gitlab:
-        """GitLab's API, as the platform itself uses it."""
-        store = yaml.safe_load((self.secrets / "secrets.yml").read_text(encoding="utf-8"))
-        token = store["values"]["gitlab.api_token"]
-        client = gitlab.Gitlab(
-            self.url("gitlab"), private_token=token, ssl_verify=str(self.ca_file), keep_base_url=True
-        )
-        client.session.trust_env = False
-        client.auth()
-        return client
-
-    def runners(self) -> dict[str, Any]:
-        return {one.description: one for one in self.api().runners_all.list(get_all=True)}
-
-
 @pytest.fixture(scope="module")
-def images(engine: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    base = start_engine(tmp_path_factory.mktemp("engine"))
-    return {**runner_images(base), "gitlab": double_image(base)}
-
-
-@pytest.fixture(scope="module")
-def platform(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunnerPlatform]:
-    deployed = RunnerPlatform(tmp_path_factory.mktemp("runner"))
-    deployed.write_inventory()
-    deployed.image = images["gitlab"]
-    deployed.configure(images)
-    try:
-        deployed.must("deploy")
-        yield deployed
-    finally:
-        deployed.remove()
+def platform(runner_platform: RunnerPlatform) -> RunnerPlatform:
+    return runner_platform
 
 
 @pytest.fixture(scope="module")
@@ -105,37 +53,13 @@ def project(platform: RunnerPlatform) -> Project:
     return api.projects.get(api.projects.create({"name": "data", "initialize_with_readme": True}).id)
 
 
-def push(project: Project, text: str) -> int:
-    """Commit a configuration; the number of its pipeline."""
-    there = {one["path"] for one in project.repository_tree(get_all=True)}
-    action = {"action": "update" if ".gitlab-ci.yml" in there else "create"}
-    action |= {"file_path": ".gitlab-ci.yml", "content": text}
-    project.commits.create({"branch": "main", "commit_message": "CI", "actions": [action]})
-    return int(project.pipelines.list(get_all=True)[0].id)
-
-
-def traces(project: Project, pipeline: int) -> dict[str, tuple[str, str]]:
-    """State and trace of each job of a pipeline that has ended."""
-    over = ("success", "failed", "canceled")
-    wait_for(lambda: project.pipelines.get(pipeline).status in over, "the pipeline ends", 120)
-    jobs = project.pipelines.get(pipeline).jobs.list(get_all=True)
-    return {one.name: (one.status, project.jobs.get(one.id).trace().decode()) for one in jobs}
-
-
-def volumes_of(platform: RunnerPlatform) -> list[str]:
-    """The volumes of the platform's jobs, by the addresses of those."""
-    managed = "label=com.gitlab.gitlab-runner.managed=true"
-    names = docker("volume", "ls", "--quiet", "--filter", managed).split()
-    address = '{{index .Labels "com.gitlab.gitlab-runner.job.url"}}'
-    found = docker("volume", "inspect", "--format", address, *names).split() if names else []
-    return [one for one in found if one.startswith(platform.url("gitlab"))]
-
-
 def test_runner_is_made_in_gitlab_and_its_token_stays_secret(platform: RunnerPlatform) -> None:
     runner = platform.runners()[f"{platform.name}/localhost/docker"]
     assert runner.status == "online"
     details = platform.api().runners.get(runner.id)
     assert (details.tag_list, details.run_untagged) == (["docker"], True)
+    builds = platform.api().runners.get(platform.runners()[f"{platform.name}/localhost/image-builds"].id)
+    assert (builds.tag_list, builds.run_untagged) == (["image-builds"], False)
     store = yaml.safe_load((platform.secrets / "secrets.yml").read_text(encoding="utf-8"))["values"]
     token = store["runner.token.localhost.docker"]
     config = platform.root / "gitlab-runner/live/config.toml"
@@ -168,11 +92,18 @@ def test_pipeline_runs_with_what_the_platform_gives_it(platform: RunnerPlatform,
 
 
 def test_verbs_show_runners_and_run_pipelines(platform: RunnerPlatform, project: Project) -> None:
-    (runner,) = json.loads(platform.must("runner", "list", "--json"))
-    assert (runner["name"], runner["state"], runner["jobs"]) == ("localhost/docker", "online", 0)
+    known = json.loads(platform.must("runner", "list", "--json"))
+    assert [(runner["name"], runner["state"], runner["jobs"]) for runner in known] == [
+        ("localhost/docker", "online", 0),
+        ("localhost/image-builds", "online", 0),
+    ]
     image = f"{{name: {platform.image}, entrypoint: ['']}}"
-    assert platform.must("runner", "drain", "localhost") == "localhost/docker: paused, no jobs\n"
-    assert platform.must("runner", "resume", "localhost") == "localhost/docker: takes jobs\n"
+    names = [runner["name"] for runner in known]
+    drained = "".join(f"{name}: paused, no jobs\n" for name in names)
+    assert platform.must("runner", "drain", "localhost") == drained
+    assert platform.must("runner", "resume", "localhost") == "".join(
+        f"{name}: takes jobs\n" for name in names
+    )
     push(project, f"one: {{image: {image}, script: [echo hello, exit 3]}}")
     done = platform.dap("pipeline", "run", "root/data")
     assert done.returncode == 1, done.stderr
@@ -193,13 +124,14 @@ def test_runner_that_was_removed_in_gitlab_is_made_again(platform: RunnerPlatfor
     stranger = api.user.runners.create({"runner_type": "instance_type", "description": "of somebody"})  # type: ignore[union-attr]
     stale = api.user.runners.create({"runner_type": "instance_type", "description": name})  # type: ignore[union-attr]
     first = platform.runners()
-    api.runners.delete(next(one.id for one in api.runners_all.list(get_all=True) if one.status == "online"))
+    every = api.runners_all.list(get_all=True)
+    api.runners.delete(next(one.id for one in every if one.description == name and one.status == "online"))
     before = platform.container_ids()["gitlab-runner"]
     told = platform.must("deploy")
     assert f"runner {name} made" in told
     assert f"runner {name} ({stale.id}) removed" in told
     now = platform.runners()
-    assert set(now) == {name, "of somebody"} == set(first)
+    assert set(now) == {name, f"{platform.name}/localhost/image-builds", "of somebody"} == set(first)
     assert now["of somebody"].id == stranger.id
     # The runner has read its new token by itself.
     assert platform.container_ids()["gitlab-runner"] == before
@@ -207,9 +139,7 @@ def test_runner_that_was_removed_in_gitlab_is_made_again(platform: RunnerPlatfor
     assert platform.deploy() == 0
 
 
-def test_redeploy_lets_a_running_job_finish(
-    platform: RunnerPlatform, project: Project, images: dict[str, str]
-) -> None:
+def test_redeploy_lets_a_running_job_finish(platform: RunnerPlatform, project: Project) -> None:
     number = push(
         project,
         f"slow: {{image: {{name: {platform.image}, entrypoint: ['']}}, script: [echo begun, sleep 12]}}",
@@ -217,7 +147,7 @@ def test_redeploy_lets_a_running_job_finish(
     job = project.jobs.get(project.pipelines.get(number).jobs.list(get_all=True)[0].id)
     wait_for(lambda: "begun" in project.jobs.get(job.id).trace().decode(), "the job runs")
     before = platform.container_ids()["gitlab-runner"]
-    platform.configure(images, environment={"NOTE": "replaced"})
+    platform.configure(environment={"NOTE": "replaced"})
     platform.must("deploy", "--no-verify")
     assert platform.container_ids()["gitlab-runner"] != before
     assert traces(project, number)["slow"][0] == "success"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from dap.images import builds as images
-from dap.images.environments import find_environments
+from dap.images.environments import chosen, find_environments
 from dap.layout import compose_dir, environments_dir
 from dap.services.manifest import find_folders, load_services
 from tests.integration.platform import BIN, KEPT_LOGS, ROOT, DeployedPlatform
@@ -155,6 +155,8 @@ class Lab(DeployedPlatform):
             "domain": self.domain,
             "projects": [{"name": "demo"}],
             "services": self._services(),
+            # One image less to carry to every machine; one machine is enough to build on.
+            "runners": {"image_builds": {"enabled": False}},
         }
         self.settings_file.write_text(yaml.safe_dump(settings | more), encoding="utf-8")
         self.write_hosts()
@@ -244,7 +246,8 @@ class Lab(DeployedPlatform):
             service.manifest.environments and wanted.keys() >= {*service.manifest.only_with}
             for service in wanted.values()
         )
-        found = find_environments([environments_dir()]) if runs_jobs else {}
+        every = find_environments([environments_dir()]) if runs_jobs else {}
+        found = chosen(every, None, with_builder=False)
         return images.resolve(wanted, environments=found)[1]
 
     def _name_here(self) -> None:

@@ -75,10 +75,15 @@ def test_all_services_run_and_are_healthy_on_the_service_host(service_host: Host
     assert {name for name, state in states.items() if "(healthy)" not in state} == set()
 
 
-def test_runner_host_has_the_runner_and_nothing_of_the_other_services(runner_host: Host) -> None:
-    assert runner_host.check_output("docker ps --all --format '{{.Names}}'") == "dap-gitlab-runner"
-    assert runner_host.check_output("ls --directory /opt/dap/*/") == "/opt/dap/gitlab-runner/\n/opt/dap/log/"
-    assert runner_host.check_output("ls --almost-all /var/lib/dap") == ".platform-id"
+def test_runner_host_has_what_runs_jobs_and_nothing_of_the_other_services(runner_host: Host) -> None:
+    names = runner_host.check_output("docker ps --all --format '{{.Names}}'").split()
+    assert sorted(names) == ["dap-gitlab-runner", "dap-runner-cleaner"]
+    folders = runner_host.check_output("ls --directory /opt/dap/*/").split()
+    assert folders == ["/opt/dap/gitlab-runner/", "/opt/dap/log/", "/opt/dap/runner-cleaner/"]
+    assert runner_host.check_output("ls --almost-all /var/lib/dap").split() == [
+        ".platform-id",
+        "runner-cleaner",
+    ]
 
 
 def test_runner_host_has_the_images_of_the_service_host_and_built_none(

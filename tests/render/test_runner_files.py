@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "runners": {
         "allowed_images": ["debian:*"],
         "hosts": {"beta": {"jobs": 2, "memory": "3g", "cpus": 1.5, "free_disk": "20g"}},
+        "image_builds": {"jobs": 1},
         "extra": [
             {"name": "gpu", "tags": ["gpu"], "hosts": ["beta"], "jobs": 1, "gpus": ["nvidia.com/gpu=0"]}
         ],
@@ -49,9 +51,7 @@ HOSTS = {
 
 
 @pytest.fixture
-def rendered_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, dict[str, Any]]]:
+def rendered_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, dict[str, Any]]]:
     """Gives the runner's configuration on each host, by settings; that of alpha has no tokens yet."""
     monkeypatch.setenv("DAP_INVENTORIES", str(tmp_path))
     monkeypatch.setenv("DAP_SECRETS", str(tmp_path / "secrets"))
@@ -103,19 +103,28 @@ def test_each_host_has_its_runners_as_soon_as_their_tokens_are_known(
         for host, known in configurations.items()
     }
     assert found == {
-        "main": [("dap/main/docker", "glrt-main-docker")],
+        "main": [
+            ("dap/main/docker", "glrt-main-docker"),
+            ("dap/main/image-builds", "glrt-main-image-builds"),
+        ],
         "alpha": [],
-        "beta": [("dap/beta/docker", "glrt-beta-docker"), ("dap/beta/gpu", "glrt-beta-gpu")],
+        "beta": [
+            ("dap/beta/docker", "glrt-beta-docker"),
+            ("dap/beta/image-builds", "glrt-beta-image-builds"),
+            ("dap/beta/gpu", "glrt-beta-gpu"),
+        ],
     }
     assert len({known["system_id"] for known in configurations.values()}) == 3
-    (runner,) = configurations["main"]["runners"]
+    runner, _ = configurations["main"]["runners"]
     assert runner["url"] == "https://gitlab.dap.example.com:8443"
     assert runner["tls-ca-file"] == "/etc/dap/ca.crt"
 
 
 def test_jobs_have_the_hosts_limits_or_a_share_of_it(configurations: dict[str, dict[str, Any]]) -> None:
-    known, gpu = configurations["beta"]["runners"]
+    known, builds, gpu = configurations["beta"]["runners"]
     assert (configurations["beta"]["concurrent"], known["limit"], gpu["limit"]) == (2, 2, 1)
+    # What is not written for builds is as for other jobs.
+    assert (builds["limit"], builds["docker"]["memory"], builds["docker"]["cpus"]) == (1, "3g", "1.5")
     assert {key: known["docker"][key] for key in ("memory", "memory_swap", "cpus", "service_memory")} == {
         "memory": "3g",
         "memory_swap": "3g",
@@ -126,7 +135,7 @@ def test_jobs_have_the_hosts_limits_or_a_share_of_it(configurations: dict[str, d
     assert "gpus" not in known["docker"]
     # Services take up to half of the host; each job has at least 2 GB of the rest.
     main = configurations["main"]
-    (runner,) = main["runners"]
+    runner, _ = main["runners"]
     assert 1 <= main["concurrent"] <= 3
     assert int(runner["docker"]["memory"].removesuffix("m")) * main["concurrent"] <= 16384 // 2
 
@@ -140,7 +149,7 @@ def test_jobs_that_name_no_image_run_in_the_platforms_own(
     rendered_for: Callable[..., dict[str, dict[str, Any]]],
 ) -> None:
     def image(**settings: Any) -> str:
-        (runner,) = rendered_for(**settings)["main"]["runners"]
+        runner, _ = rendered_for(**settings)["main"]["runners"]
         return str(runner["docker"]["image"])
 
     analysis = tags_of({"analysis": environments_dir() / "analysis"})["analysis"]
@@ -150,20 +159,85 @@ def test_jobs_that_name_no_image_run_in_the_platforms_own(
 
 
 def test_jobs_have_few_rights(configurations: dict[str, dict[str, Any]]) -> None:
+    few = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
     for known in configurations.values():
         for runner in known.get("runners", []):
-            docker = runner["docker"]
+            docker, builds = runner["docker"], runner["name"].endswith("/image-builds")
             assert docker["privileged"] is False
             assert docker["cap_drop"] == ["ALL"]
-            assert docker["cap_add"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
-            assert docker["security_opt"] == docker["services_security_opt"] == ["no-new-privileges"]
+            assert sorted({*docker["cap_add"]} - {*few}) == (["SETFCAP", "SYS_CHROOT"] if builds else [])
+            assert docker["security_opt"][0] == "no-new-privileges"
+            assert len(docker["security_opt"]) == (3 if builds else 1)
+            assert docker["services_security_opt"] == ["no-new-privileges"]
             assert docker["network_mode"] == "dap-jobs"
             assert not any("docker.sock" in volume for volume in docker["volumes"])
-            assert docker["allowed_images"] == ["debian:*"]
+
+
+def test_builds_have_their_own_list_of_system_calls_and_no_other_image(
+    configurations: dict[str, dict[str, Any]],
+) -> None:
+    docker = configurations["main"]["runners"][1]["docker"]
+    builder = tags_of({"image-builder": environments_dir() / "image-builder"})["image-builder"]
+    assert (docker["image"], docker["allowed_images"], docker["pull_policy"]) == (
+        builder,
+        [builder],
+        ["if-not-present"],
+    )
+    kind, _, text = docker["security_opt"][1].partition("=")
+    profile = json.loads(text)
+    assert (kind, profile["defaultAction"]) == ("seccomp", "SCMP_ACT_ERRNO")
+    allowed = {
+        name: rule.get("args")
+        for rule in profile["syscalls"]
+        for name in rule["names"]
+        if rule["action"] == "SCMP_ACT_ALLOW"
+    }
+    assert allowed.keys() >= {"mount", "umount2", "chroot", "execve"}
+    # A namespace of networks would open the kernel's firewall to a build.
+    no_network = [{"index": 0, "value": 0x40000000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
+    assert allowed["unshare"] == allowed["clone"] == no_network
+    refused = (
+        "clone3",
+        "setns",
+        "bpf",
+        "ptrace",
+        "keyctl",
+        "perf_event_open",
+        "io_uring_setup",
+        "kexec_load",
+    )
+    assert not allowed.keys() & {*refused, "init_module", "open_by_handle_at", "userfaultfd", "pivot_root"}
+    mounted = "/opt/dap/gitlab-runner/config/registries.conf:/etc/containers/registries.conf:ro"
+    assert mounted in docker["volumes"]
+
+
+def test_images_of_the_platform_and_of_its_registry_are_always_allowed(
+    rendered_for: Callable[..., dict[str, dict[str, Any]]],
+) -> None:
+    def allowed(**runners: Any) -> list[str]:
+        settings = {"allowed_images": ["debian:*"], **runners}
+        return list(rendered_for(runners=settings)["main"]["runners"][0]["docker"]["allowed_images"])
+
+    names = ("analysis", "image-builder")
+    analysis, builder = tags_of({name: environments_dir() / name for name in names}).values()
+    registry = "gitlab-registry.dap.example.com:8443/**"
+    assert allowed() == ["debian:*", analysis, builder, registry]
+    assert allowed(image_builds={"enabled": False}) == ["debian:*", analysis]
+    assert allowed(allowed_images=[]) == []
+
+
+@pytest.mark.parametrize("chosen", [{"enabled": False}, {"hosts": ["beta"]}])
+def test_builds_can_be_switched_off_or_kept_to_some_hosts(
+    rendered_for: Callable[..., dict[str, dict[str, Any]]], chosen: dict[str, Any]
+) -> None:
+    known = rendered_for(runners={"image_builds": chosen})
+    names = {host: [one["name"] for one in known[host]["runners"]] for host in ("main", "beta")}
+    there = ["dap/beta/image-builds"] if "hosts" in chosen else []
+    assert names == {"main": ["dap/main/docker"], "beta": ["dap/beta/docker", *there]}
 
 
 def test_names_and_authorities_are_known_in_jobs(configurations: dict[str, dict[str, Any]]) -> None:
-    (here,) = configurations["main"]["runners"]
+    here, _ = configurations["main"]["runners"]
     there = configurations["beta"]["runners"][0]
     # On the service host the network itself knows them.
     assert here["docker"]["extra_hosts"] == ["git.example.com:192.0.2.20"]
@@ -176,7 +250,7 @@ def test_names_and_authorities_are_known_in_jobs(configurations: dict[str, dict[
 
 
 def test_caches_are_kept_in_the_object_storage(configurations: dict[str, dict[str, Any]]) -> None:
-    (runner,) = configurations["main"]["runners"]
+    runner, _ = configurations["main"]["runners"]
     cache = runner["cache"]
     assert (cache["Type"], cache["Shared"]) == ("s3", True)
     assert cache["s3"]["ServerAddress"] == "s3.dap.example.com:8443"

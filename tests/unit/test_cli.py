@@ -27,7 +27,8 @@ LOGINS = f"{GOOD_PLATFORM}users: [{{name: ada}}]\nprojects: [{{name: demo}}]\n"
 STAY_UP = [
     name
     for name, service in load_services(find_folders([compose_dir()])).items()
-    if service.manifest.provides not in ("jobs", "images", "runner") and not service.manifest.off_by_default
+    if service.manifest.provides not in ("jobs", "images", "runner", "cleaner")
+    and not service.manifest.off_by_default
 ]
 
 

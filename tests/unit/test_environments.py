@@ -28,9 +28,17 @@ def test_every_folder_with_a_dockerfile_is_one_and_those_of_the_inventory_win(tm
 
 
 def test_configuration_chooses() -> None:
-    assert environments.chosen(FOLDERS, None) == FOLDERS
-    assert list(environments.chosen(FOLDERS, ["own"])) == ["own"]
-    assert environments.chosen(FOLDERS, []) == {}
+    def chosen(names: list[str] | None, with_builder: bool = False) -> set[str]:
+        folders = {**FOLDERS, "image-builder": Path("environments/image-builder")}
+        return {*environments.chosen(folders, names, with_builder=with_builder)}
+
+    assert chosen(None) == {*FOLDERS}
+    assert chosen(["own"]) == {"own"}
+    assert chosen([]) == set()
+    # Where images are built, what builds them is no choice.
+    assert chosen(["own"], with_builder=True) == {"own", "image-builder"}
+    assert chosen(None, with_builder=True) == {*FOLDERS, "image-builder"}
+    assert chosen(["image-builder"]) == {"image-builder"}
 
 
 def test_wrong_names_are_found() -> None:
@@ -78,5 +86,5 @@ def test_environments_are_built_where_a_service_runs_them(
     assert every.of({"app": service_of("app", image={"pull": "vendor/app:1"})}).builds == []
 
 
-def test_environment_of_the_product_is_found() -> None:
-    assert list(environments.find_environments([environments_dir()])) == ["analysis"]
+def test_environments_of_the_product_are_found() -> None:
+    assert list(environments.find_environments([environments_dir()])) == ["analysis", "image-builder"]

@@ -12,6 +12,7 @@ from dap.configuration.section import Section
 NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?"
 DEFAULT = "docker"
 FREE_DISK = "2g"
+IMAGE_BUILDS = "image-builds"
 
 Tag = Annotated[
     str,
@@ -26,7 +27,10 @@ RunnerName = Annotated[
         values.name(
             NAME_PATTERN,
             "at most 30 small letters, digits and hyphens, with a letter first and no hyphen at the end",
-            {DEFAULT: "the runner that every runner host has"},
+            {
+                DEFAULT: "the runner that every runner host has",
+                "image_builds": "the runner that builds images",
+            },
         )
     ),
 ]
@@ -49,6 +53,7 @@ PullPolicy = Annotated[
     BeforeValidator(values.choice("always", "if-not-present", "never")),
 ]
 Jobs = Annotated[int, Field(ge=1, le=256), BeforeValidator(values.number("a number of jobs", 1, 256))]
+Days = Annotated[int, Field(ge=0, le=3650), BeforeValidator(values.number("a number of days", 0, 3650))]
 Seconds = Annotated[
     int, Field(ge=0, le=86400), BeforeValidator(values.number("a number of seconds", 0, 86400))
 ]
@@ -114,6 +119,21 @@ class ExtraRunner(Limits):
     )
 
 
+class ImageBuilds(Limits):
+    """Builds of images in pipelines, and how much their jobs may use where that is not as for others."""
+
+    enabled: values.Switch = Field(
+        default=True,
+        description="Whether runner hosts have a runner for jobs with the tag `image-builds`.",
+        examples=[False],
+    )
+    hosts: tuple[values.Line, ...] = Field(
+        default=(),
+        description="Hosts that have it, by their names in `hosts.yml`; all runner hosts if empty.",
+        examples=[["alpha"]],
+    )
+
+
 class Runners(HostLimits):
     """What runs the jobs of GitLab's pipelines on the runner hosts."""
 
@@ -133,8 +153,11 @@ class Runners(HostLimits):
     )
     allowed_images: tuple[ImagePattern, ...] = Field(
         default=(),
-        description="Patterns of the images that jobs may use; all if empty. `**` is anything.",
-        examples=[["gitlab-registry.dap.example.com/**", "debian:*"]],
+        description=(
+            "Patterns of the images that jobs may use; all if empty. `**` is anything. The platform's own"
+            " environments are always allowed; with `image_builds`, so is what its GitLab registry has."
+        ),
+        examples=[["python:*", "debian:*"]],
     )
     allowed_services: tuple[ImagePattern, ...] = Field(
         default=(),
@@ -150,6 +173,23 @@ class Runners(HostLimits):
         default=900,
         description="How long a runner that is to end waits for its jobs; then they fail.",
         examples=[1800],
+    )
+    clean_after_days: Days = Field(
+        default=7,
+        description=(
+            "Days after which what jobs have left on a runner host is removed: containers and volumes that"
+            " their runner has not removed, and images that were pulled for jobs and not used since. 0 for"
+            " never."
+        ),
+        examples=[14],
+    )
+    image_builds: ImageBuilds = Field(
+        default=ImageBuilds(),
+        description=(
+            "Builds of images in pipelines, without privileges and without an engine: a runner of their own,"
+            " with some rights that other jobs do not have."
+        ),
+        examples=[{"enabled": False}],
     )
     hosts: dict[str, HostLimits] = Field(
         default={},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dap import http_proxy
 from dap.configuration.inventory import Host
-from dap.configuration.runners import DEFAULT, FREE_DISK, HostLimits, Limits
+from dap.configuration.runners import DEFAULT, FREE_DISK, IMAGE_BUILDS, HostLimits, Limits
 from dap.errors import DapError
+from dap.gitlab import job_rights
+from dap.gitlab.job_rights import CA_IN_JOBS
 from dap.hosts.facts import HostFacts
-from dap.images.builds import DEBIAN_TAG, tags_of
 from dap.secrets import Secret
 from dap.servers import servers
 from dap.services import container
@@ -27,15 +28,11 @@ from dap.site import Site
 if TYPE_CHECKING:
     from dap.credentials import Credentials
 
-# Whose image jobs run in that name none.
-_ANALYSIS = "analysis"
 # Below it a host is taken to be too small for more than one job at a time.
 _MIB_FOR_A_JOB = 2048
 _LEAST_MIB = 512
 # What the host itself and its engine are left.
 _MIB_FOR_THE_HOST = 512
-CA_IN_JOBS = "/etc/dap/ca-certificates.crt"
-"""Not the place where distributions have theirs: a job must be able to install and update that."""
 # Python, Go, R, OpenSSL; requests and pip; curl; Git; Node; boto3 and AWS; PostgreSQL.
 _CA_VARIABLES = (
     *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"),
@@ -64,6 +61,7 @@ class Runner:
         description: its name in GitLab, by which it is found again.
         key: of its token in the store.
         limits: what is written of them for this runner.
+        builds: whether its jobs build images.
     """
 
     host: str
@@ -74,6 +72,7 @@ class Runner:
     untagged: bool
     limits: Limits
     gpus: tuple[str, ...] = ()
+    builds: bool = False
 
 
 def runs_jobs(site: Site, host: Host) -> bool:
@@ -82,13 +81,15 @@ def runs_jobs(site: Site, host: Host) -> bool:
 
 
 def runners_of(site: Site, host: Host) -> list[Runner]:
-    """The runners of a host: the one that each has, and those that the operator wants beside it."""
+    """The runners of a host: those that each has, and those that the operator wants beside them."""
     if not runs_jobs(site, host):
         return []
     settings = site.platform.runners
     extra = [one for one in settings.extra if not one.hosts or host.name in one.hosts]
+    builds = settings.image_builds.enabled and host.name in (settings.image_builds.hosts or (host.name,))
     return [
         _runner(site, host, DEFAULT, settings.tags, settings.untagged, _limits(site, host)),
+        *([_builder(site, host)] if builds else []),
         *(_runner(site, host, one.name, one.tags, False, one, one.gpus) for one in extra),
     ]
 
@@ -116,19 +117,25 @@ def _runner(
     return Runner(host.name, name, description, token_key(host.name, name), tags, untagged, limits, gpus)
 
 
+def _builder(site: Site, host: Host) -> Runner:
+    """The runner that takes the jobs that build images, and no others."""
+    limits = _limits(site, host, site.platform.runners.image_builds)
+    return replace(_runner(site, host, IMAGE_BUILDS, (IMAGE_BUILDS,), False, limits), builds=True)
+
+
 def token_key(host: str, name: str) -> str:
     """The key of a runner's token in the store."""
     return f"runner.token.{host}.{name}"
 
 
-def _limits(site: Site, host: Host) -> Limits:
-    """What is written for one host, and for all where that says nothing."""
+def _limits(site: Site, host: Host, first: Limits | None = None) -> Limits:
+    """What is written for one kind of jobs, for one host where that says nothing, and for all otherwise."""
     settings = site.platform.runners
-    own = settings.hosts.get(host.name, HostLimits())
+    asked = [first or Limits(), settings.hosts.get(host.name, HostLimits()), settings]
     return Limits(
-        jobs=own.jobs or settings.jobs,
-        memory=own.memory or settings.memory,
-        cpus=own.cpus or settings.cpus,
+        jobs=next((one.jobs for one in asked if one.jobs), None),
+        memory=next((one.memory for one in asked if one.memory), None),
+        cpus=next((one.cpus for one in asked if one.cpus), None),
     )
 
 
@@ -218,11 +225,9 @@ def context(site: Site, credentials: Credentials, service: Service, here: Here) 
         "system_id": system_id(credentials, here.host),
         "jobs_at_once": jobs_at_once(site, here),
         "free_disk_mib": free_disk_mib(site, here),
-        "jobs_image": _image(site),
         "jobs_network": container.jobs_network(site.platform.platform_name),
         "jobs_hosts": sorted(_job_hosts(site, here)),
         "jobs_environment": sorted(_job_environment(site)),
-        "jobs_ca": CA_IN_JOBS,
         "runners": [
             {
                 "description": runner.description,
@@ -231,6 +236,7 @@ def context(site: Site, credentials: Credentials, service: Service, here: Here) 
                 "memory": _memory(site, here, runner.limits),
                 "cpus": runner.limits.cpus,
                 "gpus": runner.gpus,
+                **job_rights.of(site, service, builds=runner.builds),
             }
             for runner in here_now
             if runner.key in tokens
@@ -244,11 +250,6 @@ def context(site: Site, credentials: Credentials, service: Service, here: Here) 
         if key
         else None,
     }
-
-
-def _image(site: Site) -> str:
-    """The image of jobs that name none."""
-    return site.platform.runners.image or tags_of(site.environments).get(_ANALYSIS, DEBIAN_TAG)
 
 
 def _cache_server(site: Site) -> dict[str, Any]:

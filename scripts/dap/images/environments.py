@@ -13,6 +13,8 @@ from dap.services.manifest import find_folders
 from dap.services.manifest_values import NAME_PATTERN, NAME_RULE
 
 DOCKERFILE = "Dockerfile"
+BUILDER = "image-builder"
+"""The environment of jobs that build images: no runner needs it that builds none, and every other does."""
 
 
 def find_environments(roots: Iterable[Path]) -> dict[str, Path]:
@@ -20,9 +22,13 @@ def find_environments(roots: Iterable[Path]) -> dict[str, Path]:
     return find_folders(roots, DOCKERFILE)
 
 
-def chosen(folders: Mapping[str, Path], names: Sequence[str] | None) -> dict[str, Path]:
+def chosen(
+    folders: Mapping[str, Path], names: Sequence[str] | None, *, with_builder: bool
+) -> dict[str, Path]:
     """The environments that the configuration asks for; all without a list."""
-    return {name: folder for name, folder in folders.items() if names is None or name in names}
+    wanted = {*folders} - {BUILDER} if names is None else {*names}
+    wanted |= {BUILDER} if with_builder else set()
+    return {name: folder for name, folder in folders.items() if name in wanted}
 
 
 def findings(

@@ -85,7 +85,9 @@ _VARIABLES = {
 _SPECIAL_VARIABLES = {
     "administers": "with `admin_of`: list of servers: `service`, `host`, `port`, `user`, `tls` (true or"
     " false)",
-    "settings": "with `provides: runner`: the configuration's `runners`",
+    "settings": "with `provides: runner` or `cleaner`: the configuration's `runners`",
+    "docker_hub": "with them: the registry that has Docker Hub's images; None without one",
+    "platform_images": "with them: list of the images of all services",
     "snippets": "with `provides: proxy`: what operators add to the server blocks, by service",
 }
 _SECRET_VARIABLES = {
@@ -99,7 +101,7 @@ _SECRET_VARIABLES = {
     "gitlab_host": "with it: the host name in it",
     "system_id": "with it: what GitLab tells runner hosts apart by",
     "runners": "with it: list of the host's runners: `description`, `token`, `limit`, `memory`, `cpus`,"
-    " `gpus`",
+    " `gpus`, `image`, `allowed_images`, `pull_policy`, `capabilities`, `security`, `volumes`",
     "cache": "with it: where caches of jobs are kept: `address`, `tls`, `region`, `bucket`, `access_key`,"
     " `secret_key`; None without object storage",
     "jobs_at_once": "with it: how many jobs the host runs at the same time",
@@ -107,7 +109,6 @@ _SECRET_VARIABLES = {
     "jobs_hosts": "with it: list of names with addresses that jobs need",
     "jobs_environment": "with it: list of variables that jobs get",
     "free_disk_mib": "with it: how much room the host must have for jobs to be taken, in MiB",
-    "jobs_ca": "with it: where jobs find the authorities to trust",
     "desired_state": "with `provides: jobs`: what the provisioning jobs are to bring about, as JSON",
 }
 

@@ -253,8 +253,10 @@ class Renderer:
         own["memory_mib"] = container.memory_limit(site, service, facts) // 1024**2
         own["images"] = {name: self.images[f"{service.name}.{name}"] for name in manifest.image.more}
         context = self._public | {"service": own, "host": facts, "databases": self._databases(service)}
-        if service.manifest.provides == "runner":
+        if service.manifest.provides in ("runner", "cleaner"):
             context["settings"] = site.platform.runners
+            context["docker_hub"] = site.platform.mirrors.registry
+            context["platform_images"] = sorted({*self.images.values()})
         if service.manifest.provides == "proxy":
             context["snippets"] = self._snippets(context)
         if service.manifest.admin_of:

@@ -53,11 +53,11 @@ def _without(out: Mapping[str, str], services: Mapping[str, Service]) -> dict[st
 
 
 def without_runner_hosts(services: Mapping[str, Service]) -> dict[str, str]:
-    """What runs CI jobs, where there are no hosts for them."""
+    """What runs CI jobs and cleans up after them, where there are no hosts for them."""
     return {
         name: "there are no runner hosts in hosts.yml"
         for name, service in services.items()
-        if service.manifest.provides == "runner"
+        if service.manifest.provides in ("runner", "cleaner")
     }
 
 

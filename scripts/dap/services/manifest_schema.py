@@ -358,8 +358,8 @@ class Manifest(ManifestSection):
     )
     provides: (
         Annotated[
-            Literal["postgres", "s3", "proxy", "jobs", "images", "runner"],
-            BeforeValidator(values.choice("postgres", "s3", "proxy", "jobs", "images", "runner")),
+            Literal["postgres", "s3", "proxy", "jobs", "images", "runner", "cleaner"],
+            BeforeValidator(values.choice("postgres", "s3", "proxy", "jobs", "images", "runner", "cleaner")),
         ]
         | None
     ) = Field(
@@ -370,7 +370,7 @@ class Manifest(ManifestSection):
             " all web names. `jobs`: it runs the provisioning jobs and does not stay up. `images`: a registry"
             " that hands the platform's images on to other hosts, with the secret `password`; it runs only"
             " where there are any. `runner`: it starts containers for CI jobs, in a network of their own that"
-            " only the public names are in."
+            " only the public names are in. `cleaner`: it removes what those have left."
         ),
         examples=["postgres"],
     )

@@ -98,19 +98,19 @@ def runner_remove(inventory: str, names: Sequence[str]) -> None:
 @click.option("--hours", default=24, show_default=True, help="Age from which on something is left over.")
 @click.pass_obj
 def runner_clean(inventory: str, hours: int) -> None:
-    """Remove what jobs have left on the runner hosts, such as those of a runner that was killed.
+    """Remove what jobs have left on the runner hosts, before it is old enough to go by itself.
 
-    Jobs that run for longer than that are ended.
+    Containers and volumes of jobs that are over, such as those of a runner that was killed, and images that
+    were pulled for jobs. A job that runs, and has not exceeded its time, is let run.
     """
-    from datetime import timedelta
-
     from dap.gitlab.leftovers import clean
     from dap.site import load_site
 
     site = load_site(inventory)
     for host in site.inventory.runner_hosts:
-        containers, volumes = clean(site, host, timedelta(hours=hours))
-        click.echo(f"{host.name}: {containers} containers and {volumes} volumes removed")
+        gone = clean(site, host, hours)
+        kinds = f"{gone.containers} containers, {gone.volumes} volumes and {gone.images} images"
+        click.echo(f"{host.name}: {kinds} removed")
 
 
 @click.group()
