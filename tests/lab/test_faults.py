@@ -75,32 +75,6 @@ def test_host_that_refuses_the_key_is_named_and_the_others_are_deployed(
 
 
 @pytest.fixture
-def switched_off(lab: Lab) -> Iterator[Machine]:
-    machine = lab.machine("runner2")
-    hang_up(machine)
-    machine.power_off()
-    yield machine
-    machine.power_on()
-    all_well(lab)
-
-
-def test_host_that_is_off_is_named_and_comes_back_by_itself(lab: Lab, switched_off: Machine) -> None:
-    done = lab.dap("status", "--json")
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert (done.returncode, told["ok"]) == (1, False)
-    assert [entry["host"] for entry in told["unreached"]] == ["runner2"]
-    assert {entry["host"] for entry in told["containers"]} == {"service1", "runner1"}
-    assert {entry["health"] for entry in told["containers"]} == {"healthy"}
-
-    failed = lab.dap("verify", "--json")
-    checks = json.loads(failed.stdout)["checks"]
-    assert [check["service"] for check in checks if not check["ok"]] == ["runner2"]
-
-    switched_off.power_on()
-    all_well(lab)
-
-
-@pytest.fixture
 def cut_off(lab: Lab) -> Iterator[Machine]:
     """A runner host that runs, and whose network is gone."""
     machine = lab.machine("runner1")

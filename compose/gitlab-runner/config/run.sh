@@ -83,6 +83,7 @@ check() {
     fi
     if ! wget -q -O /dev/null "${metrics}"; then
       rm -f "${state}/well"
+      echo "the runner does not answer at ${metrics}"
       exit 1
     fi
     if [ ! -e "${state}/well" ]; then
