@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def project(platform: RunnerPlatform, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def pipeline(project: Project) -> dict[str, tuple[str, str]]:
     """State and trace of the jobs."""
+    began = time.monotonic()
     found = traces(project, int(project.pipelines.list(get_all=True)[0].id))
+    print(f"pipeline that builds an image and runs in it: {time.monotonic() - began:.1f} s")
     assert {name: state for name, (state, _) in found.items()} == {
         "python": "success",
         "try python": "success",

@@ -82,7 +82,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            # Who has heard that there is nothing to read may have gone.
+            if content:
+                self.wfile.write(content)
 
         do_GET = do_DELETE = answer  # noqa: N815
 
