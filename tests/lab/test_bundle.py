@@ -20,6 +20,8 @@ from tests.lab.machine import docker
 
 # Says why an address cannot be reached.
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+# Both database servers run the same.
+IMAGES = {f"dap/{name}" for name in (SERVICES | {"base"}) - {"postgres-data"}}
 OF_APT = "find /etc/apt -type f -exec sha256sum {} + | sort"
 
 
@@ -66,12 +68,18 @@ def test_machine_has_no_way_out(alone: Lab) -> None:
 
 def test_bundle_is_all_that_a_machine_needs(alone: Lab, bundle: Path) -> None:
     before = alone.service.run("sh", "-c", OF_APT)
+    planned = alone.dap("plan", "--bundle", str(bundle))
+    assert planned.returncode == 3, planned.stderr
+    assert "installs docker.io" in planned.stdout
+    assert planned.stdout.count(" loaded from the bundle\n") == len(IMAGES)
+    assert " built" not in planned.stdout and "open to other users" not in planned.stderr
+    # As a deploy leaves it that was killed.
+    alone.service.run("mkdir", "-p", "/opt/dap/.build/packages/lists")
     alone.must("deploy", "--bundle", str(bundle))
     assert alone.service.run("sh", "-c", OF_APT) == before
     assert not alone.service.succeeds("test", "-e", "/opt/dap/.build")
     images = alone.service.run("docker", "image", "ls", "--format", "{{.Repository}}").split()
-    # Both servers run the same.
-    assert {*images} == {f"dap/{name}" for name in (SERVICES | {"base"}) - {"postgres-data"}}
+    assert {*images} == IMAGES
     again = alone.must("deploy", "--no-verify", "--bundle", str(bundle))
     assert again.startswith("0 changes\n")
 

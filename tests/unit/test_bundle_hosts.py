@@ -54,6 +54,28 @@ def test_images_that_are_not_there_are_loaded(docker: FakeDocker, tmp_path: Path
     assert docker.calls_of("load") == ["load --quiet --input /archive.tar"]
 
 
+def test_older_tags_of_what_was_loaded_go(docker: FakeDocker, tmp_path: Path) -> None:
+    docker.answer("image ls *", "dap/base:3\ndap/base:2\ndap/base:1\ndap/minio:1\n")
+    (tmp_path / "listed").write_text("dap/minio:1\n", encoding="utf-8")
+    docker.answer("image ls --digests *", then=f"cat {tmp_path}/listed")
+    docker.answer("load *", then=f"echo dap/base:3 >> {tmp_path}/listed")
+    docker.answer("image rm *")
+    given = {"context": "", "base": "", "depends_on": []}
+    result = run_module(
+        "dap_images",
+        state="load",
+        root=str(tmp_path / "root"),
+        contexts=str(tmp_path / "root/.build"),
+        images=[
+            {"name": name, "tag": f"dap/{name}:{tag}", **given} for name, tag in (("base", 3), ("minio", 1))
+        ],
+        archive="/archive.tar",
+        archived=["dap/base:3"],
+    )
+    assert result["removed_tags"] == ["dap/base:1"]
+    assert docker.calls_of("rm") == ["image rm dap/base:1"]
+
+
 def test_nothing_is_loaded_where_all_is_there_or_in_check_mode(docker: FakeDocker, tmp_path: Path) -> None:
     assert not loading(tmp_path, "dap/minio:1")["changed"]
     assert loading(tmp_path, "dap/base:1", check=True)["changed_items"] == [

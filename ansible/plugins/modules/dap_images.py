@@ -57,7 +57,7 @@ options:
     choices: [query, load, pull, build]
     description:
       - C(query) tells what is missing and changes nothing.
-      - C(load) takes the images that a bundle has from an archive.
+      - C(load) takes the images that a bundle has from an archive, and removes old ones.
       - C(pull) fetches the missing images that come from registries, and the missing bases, and tells which
         bases have to be made here.
       - C(build) makes those bases, builds the missing images, and removes old ones.
@@ -83,7 +83,7 @@ missing_bases: {type: list, returned: query, description: Tags of the bases that
 contexts_left: {type: bool, returned: query, description: "Whether the folder of the contexts is there."}
 bootstrap: {type: list, returned: pull, description: "Tags of the bases that have to be made from packages."}
 built: {type: list, returned: build, description: "Name and seconds of each image that was built."}
-removed_tags: {type: list, returned: build, description: "Old tags that were removed."}
+removed_tags: {type: list, returned: "build, load", description: "Old tags that were removed."}
 """
 
 RETRY_PAUSES = (5, 20)
@@ -276,9 +276,11 @@ def load(builder: Builder, given: Mapping[str, Any], *, check_mode: bool) -> dic
         BuildError: they are not there afterwards.
     """
     absent = [tag for tag in given["archived"] if normal_tag(tag) not in builder.present]
-    if absent and not check_mode:
-        builder.load(given["archive"], absent)
-    return loaded(absent)
+    if not absent or check_mode:
+        return loaded(absent)
+    builder.load(given["archive"], absent)
+    removed = builder.prune([image.name for image in builder.images if image.tag in absent])
+    return {**loaded(absent), "removed_tags": removed}
 
 
 def loaded(references: Sequence[str]) -> dict[str, Any]:

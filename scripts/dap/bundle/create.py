@@ -73,8 +73,11 @@ class Creation:
 
     @property
     def _root(self) -> Path:
-        """Where the logs of builds stay; this machine need not be a host of the platform."""
-        return self.log.parent / "bundle"
+        """Where the logs of builds stay: this machine need not be a host of the platform.
+
+        Not beside the secrets: it is root's, and open.
+        """
+        return cache_dir() / saved.FOLDER
 
     def _play(self, playbook: str, variables: dict[str, Any]) -> Run:
         own = playbook_variables.of_platform(self.site) | {"root": str(self._root)} | variables
@@ -124,7 +127,7 @@ class Creation:
     def _fetch_packages(self, folder: Path) -> dict[str, Any]:
         """Have the packages below ``folder``; as the module ``dap_repository`` tells."""
         # The other folder of logs is root's.
-        root = self.log.parent / "bundle-packages"
+        root = cache_dir() / PACKAGES
         variables = {
             "root": str(root),
             "packages": str(folder / PACKAGES),

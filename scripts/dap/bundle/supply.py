@@ -137,9 +137,9 @@ def _write_packages(bundle: Bundle, release: str, folder: Path, path: Path) -> N
     source = f"deb [trusted=yes] file:{folder} ./\n".encode()
     settings = {
         "Dir::Etc::sourcelist": folder / "sources.list",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::Etc::preferences": "-",
-        "Dir::Etc::preferencesparts": "-",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
         "Dir::State::lists": folder / "lists",
         "Dir::Cache": folder / "cache",
         "Acquire::Languages": "none",
