@@ -21,7 +21,7 @@ from tests.lab.laboratory import Lab
 
 HOSTS = ("service1", "runner1", "runner2")
 # What a pipeline meets on its way from a push to a model, and no more: it is to be quick.
-RUNNING = SERVICES | {"registry", "mlflow", "gitlab", "gitlab-runner"}
+RUNNING = SERVICES | {"registry", "mlflow", "gitlab", "gitlab-runner", "runner-cleaner"}
 
 
 def pytest_configure() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import gitlab
 import httpx
 import pytest
+import yaml
 
 from tests.integration.platform import BIN
 from tests.integration.small import change_settings
@@ -103,6 +104,12 @@ def test_jobs_outlive_a_runner_host_that_loses_power_and_a_service_host_that_is_
     assert containers(dies) == []
 
 
+def limit_hosts(lab: Lab, limits: dict[str, dict[str, Any]]) -> str:
+    """Set what jobs may use of hosts; the text of the settings as it was before."""
+    settings = yaml.safe_load(lab.settings_file.read_text(encoding="utf-8"))
+    return change_settings(lab, runners=settings["runners"] | {"hosts": limits})
+
+
 @contextmanager
 def cut(machine: Machine) -> Iterator[None]:
     """A machine that runs, and whose network is gone."""
@@ -148,7 +155,7 @@ def test_network_that_is_gone_during_a_deploy_is_waited_for_or_told_and_the_next
     lab: Lab,
 ) -> None:
     machine = lab.machine("runner2")
-    before = change_settings(lab, runners={"hosts": {one.name: {"jobs": 1} for one in lab.runner_machines}})
+    before = limit_hosts(lab, {one.name: {"jobs": 1} for one in lab.runner_machines})
     hang_up(machine)
     try:
         with deploying(lab, ANSIBLE_SSH_ARGS=IMPATIENT) as (process, begun):
@@ -186,21 +193,17 @@ def short_of_room(lab: Lab) -> Iterator[Machine]:
     machine = lab.machine("runner1")
     free = int(machine.run("df", "-B1", "--output=avail", "/var/lib/docker").split()[-1])
     least = (free - TAKEN // 2) // 1024**2
-    before = change_settings(lab, runners={"hosts": {machine.name: {"free_disk": f"{least}m"}}})
+    before = limit_hosts(lab, {machine.name: {"free_disk": f"{least}m"}})
     lab.must("deploy", "--no-verify")
     image = machine.run("docker", "images", "--quiet").split()[0]
-    machine.run(
-        "docker",
-        "create",
-        "--name",
-        "left",
-        "--label",
-        "dap.jobs=dap",
-        "--volume",
-        "left:/left",
-        image,
-        "true",
-    )
+    labels = {
+        "com.gitlab.gitlab-runner.managed": "true",
+        "com.gitlab.gitlab-runner.job.url": f"https://gitlab.{lab.domain}/demo/lost/-/jobs/1",
+    }
+    words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    machine.run("docker", "volume", "create", *words, "left")
+    of_a_job = ("--name", "left", "--label", "dap.jobs=dap", "--volume", "left:/left")
+    machine.run("docker", "create", *of_a_job, image, "true")
     folder = machine.run("docker", "volume", "inspect", "--format", "{{.Mountpoint}}", "left").strip()
     machine.run("fallocate", "--length", str(TAKEN), f"{folder}/model")
     yield machine
@@ -225,7 +228,7 @@ def test_runner_host_without_room_takes_no_jobs_and_says_so_until_it_was_cleaned
     assert {waiting[name].status for name in ("lost", "tried again")} == {"pending"}
 
     told = lab.must("runner", "clean", "--hours", "0")
-    assert f"{short_of_room.name}: 1 containers and 1 volumes removed\n" in told
+    assert f"{short_of_room.name}: 1 containers, 1 volumes and 0 images removed\n" in told
     job = waiting["lost"].id
     wait_for(lambda: jobs.runs(job), 60, "the job runs")
     assert jobs.where(job) == short_of_room.name
