@@ -99,8 +99,9 @@ class Lab(DeployedPlatform):
             Machine(name, self.name, f"{prefix}.{10 + number}", SUITES[number % len(SUITES)])
             for number, name in enumerate(names)
         ]
-        references = {suite: host_image(suite) for suite in {machine.suite for machine in self.machines}}
+        suites = {machine.suite for machine in self.machines}
         with ThreadPoolExecutor() as pool:
+            references = dict(zip(suites, pool.map(host_image, suites), strict=True))
             list(pool.map(lambda one: self._make(one, references[one.suite]), self.machines))
             list(pool.map(Machine.power_on, self.machines))
         if self.internal:
