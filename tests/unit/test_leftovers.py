@@ -38,3 +38,10 @@ def test_cleaner_that_is_not_there_is_told_of(docker: FakeDocker) -> None:
         " Error response from daemon: No such container: dap-sweeper"
     )
     assert error.value.next_step == "dap -e team status"
+
+
+def test_cleaner_that_is_switched_off_is_told_of() -> None:
+    with pytest.raises(DapError) as error:
+        clean(site_of(), LOCAL, 24)
+    assert error.value.message == "the service that removes what jobs have left is switched off"
+    assert error.value.next_step == "take runner-cleaner.enabled out of services in platform.yml, then deploy"

@@ -28,9 +28,15 @@ def clean(site: Site, host: Host, hours: int) -> Gone:
     """Remove what is older: containers of jobs, their volumes, and images that were pulled for jobs.
 
     Raises:
-        DapError: the host cannot be asked, its cleaner does not run, or its engine refuses.
+        DapError: no cleaner runs anywhere, the host cannot be asked, or its engine refuses.
     """
-    container = f"{site.platform.platform_name}-{site.providers('cleaner')[0].name}"
+    cleaner = next(iter(site.providers("cleaner")), None)
+    if cleaner is None:
+        raise DapError(
+            "the service that removes what jobs have left is switched off",
+            "take runner-cleaner.enabled out of services in platform.yml, then deploy",
+        )
+    container = f"{site.platform.platform_name}-{cleaner.name}"
     argv = argv_on(host, ["docker", "exec", container, *_CLEANER, "--hours", str(hours)])
     again = f"dap -e {site.inventory.name} status"
     try:
