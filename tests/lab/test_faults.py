@@ -139,9 +139,10 @@ def test_clock_that_is_ten_minutes_off_is_found_before_anything_is_begun(
 def full_disk(lab: Lab) -> Iterator[Machine]:
     """A runner host whose data lie on a file system without room."""
     machine = lab.machine("runner1")
-    keep = "cp -a /var/lib/dap/.platform-id /run/kept"
-    mount = "mount -t tmpfs -o size=64k tmpfs /var/lib/dap && cp -a /run/kept /var/lib/dap/.platform-id"
-    machine.run("sh", "-c", f"{keep} && {mount} && cat /dev/zero >/var/lib/dap/filler 2>/dev/null || true")
+    keep = "rm -rf /run/kept && cp -a /var/lib/dap /run/kept"
+    mount = "mount -t tmpfs -o size=64k tmpfs /var/lib/dap && cp -a /run/kept/. /var/lib/dap/"
+    machine.run("sh", "-c", f"{keep} && {mount}")
+    machine.run("sh", "-c", "cat /dev/zero >/var/lib/dap/filler 2>/dev/null || true")
     yield machine
     machine.run("umount", "/var/lib/dap")
 
