@@ -53,6 +53,11 @@ class RunnerPlatform(DeployedPlatform):
         client.auth()
         return client
 
+    def new_project(self, name: str) -> Project:
+        """Make a project in GitLab."""
+        api = self.api()
+        return api.projects.get(api.projects.create({"name": name, "initialize_with_readme": True}).id)
+
     def runners(self) -> dict[str, Any]:
         return {one.description: one for one in self.api().runners_all.list(get_all=True)}
 

@@ -22,8 +22,7 @@ def platform(runner_platform: RunnerPlatform) -> RunnerPlatform:
 
 @pytest.fixture(scope="module")
 def project(platform: RunnerPlatform) -> Project:
-    api = platform.api()
-    return api.projects.get(api.projects.create({"name": "left", "initialize_with_readme": True}).id)
+    return platform.new_project("left")
 
 
 @pytest.fixture

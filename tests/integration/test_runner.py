@@ -49,8 +49,7 @@ def platform(runner_platform: RunnerPlatform) -> RunnerPlatform:
 
 @pytest.fixture(scope="module")
 def project(platform: RunnerPlatform) -> Project:
-    api = platform.api()
-    return api.projects.get(api.projects.create({"name": "data", "initialize_with_readme": True}).id)
+    return platform.new_project("data")
 
 
 def test_runner_is_made_in_gitlab_and_its_token_stays_secret(platform: RunnerPlatform) -> None:

@@ -20,35 +20,37 @@ def temporary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def later(tmp_path: Path) -> Path:
+    """That of the next run."""
+    folder = tmp_path / "later"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "modules"
 
 
-def test_next_run_finds_what_one_has_left(temporary: Path, folder: Path, tmp_path: Path) -> None:
+def test_next_run_finds_what_one_has_left(temporary: Path, folder: Path, later: Path) -> None:
     keep_modules(temporary, "2.19.0", folder)
     (temporary / "ansiballz_cache" / "one").write_text("packed")
-    later = tmp_path / "later"
-    later.mkdir()
     keep_modules(later, "2.19.0", folder)
     assert (later / "ansiballz_cache" / "one").read_text() == "packed"
     assert (temporary / "ansiballz_cache").resolve().stat().st_mode & 0o777 == 0o700
 
 
-def test_other_version_of_ansible_finds_nothing_of_it(temporary: Path, folder: Path, tmp_path: Path) -> None:
+def test_other_version_of_ansible_finds_nothing_of_it(temporary: Path, folder: Path, later: Path) -> None:
     keep_modules(temporary, "2.19.0", folder)
     (temporary / "ansiballz_cache" / "one").write_text("packed")
-    later = tmp_path / "later"
-    later.mkdir()
     keep_modules(later, "2.20.0", folder)
     assert [*(later / "ansiballz_cache").iterdir()] == []
     assert len([*folder.iterdir()]) == 2
 
 
-def test_folder_that_others_may_write_is_not_used(temporary: Path, folder: Path, tmp_path: Path) -> None:
+def test_folder_that_others_may_write_is_not_used(temporary: Path, folder: Path, later: Path) -> None:
     keep_modules(temporary, "2.19.0", folder)
     (temporary / "ansiballz_cache").resolve().chmod(0o770)
-    later = tmp_path / "later"
-    later.mkdir()
     keep_modules(later, "2.19.0", folder)
     assert [*later.iterdir()] == []
 
