@@ -23,6 +23,7 @@ from dap.layout import secrets_dir, shown
 from dap.verbs.bundle import bundle, bundle_option
 from dap.verbs.ca import ca
 from dap.verbs.ci import pipeline, runner
+from dap.verbs.image import image
 from dap.verbs.init import init
 from dap.verbs.secret import secret
 from dap.verbs.user import user
@@ -287,22 +288,7 @@ def rotate(inventory: str, secrets: Sequence[str], only_list: bool, prove: bool,
 
 main.add_command(secret)
 main.add_command(user)
-
-
-@main.group()
-def image() -> None:
-    """The platform's images."""
-
-
-@image.command("build")
-@click.argument("services", nargs=-1)
-@click.pass_obj
-def image_build(inventory: str, services: Sequence[str]) -> None:
-    """Build the images of SERVICES (all by default) that are missing, without deploying."""
-    outcome = _deployment(inventory, "image-build").build_images(services)
-    click.echo("\n".join(what for _, what in outcome.changes) or "All images are there.")
-
-
+main.add_command(image)
 main.add_command(bundle)
 main.add_command(runner)
 main.add_command(pipeline)

@@ -14,6 +14,8 @@ from dap.configuration.inventory import Host, Inventory, load_inventory
 from dap.configuration.schema import Platform, ServiceSettings, User
 from dap.errors import ConfigurationError, DapError, Finding
 from dap.images import environments
+from dap.images.builds import BASE
+from dap.images.environments import Environment
 from dap.layout import compose_dir, environments_dir, inventory_dir, shown
 from dap.services import choices, customization
 from dap.services.manifest import Port, Service, Web, find_folders, load_services
@@ -67,18 +69,20 @@ class Site:
         services: those that run here, by name, in alphabetical order.
         left_out: services that do not run here, and why.
         external: services in whose place the operator names a server.
-        chosen_environments: folders of those that the operator wants, by name.
+        chosen_environments: those that the operator wants, by name.
+        known_environments: all that there are, by name.
     """
 
     inventory: Inventory
     services: Mapping[str, Service]
     left_out: Mapping[str, tuple[Service, str]] = field(default_factory=dict)
     external: Mapping[str, Service] = field(default_factory=dict)
-    chosen_environments: Mapping[str, Path] = field(default_factory=dict)
+    chosen_environments: Mapping[str, Environment] = field(default_factory=dict)
+    known_environments: Mapping[str, Environment] = field(default_factory=dict)
 
     @property
-    def environments(self) -> Mapping[str, Path]:
-        """Folders of the environments whose images are needed here, by name."""
+    def environments(self) -> Mapping[str, Environment]:
+        """The environments whose images hosts run, by name."""
         used = any(service.manifest.environments for service in self.services.values())
         return self.chosen_environments if used else {}
 
@@ -232,10 +236,12 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     environment_folders = environments.find_environments(
         [environments_dir(), inventory_dir(inventory_name) / "environments"]
     )
+    known, wrong_environments = environments.load_environments(environment_folders, {*services, BASE})
     wanted = inventory.platform.environments
     findings = [
         *customization.findings(roots[1], folders),
-        *environments.findings(environment_folders, wanted, services, file),
+        *wrong_environments,
+        *environments.unknown(wanted, environment_folders, file),
         *choices.findings(services, inventory.platform, file),
     ]
     if findings:
@@ -249,8 +255,8 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     kept = {name: service for name, service in services.items() if name not in {*external, *reasons}}
     left_out = {name: (services[name], reason) for name, reason in reasons.items()}
     builds = inventory.platform.runners.image_builds.enabled
-    chosen = environments.chosen(environment_folders, wanted, with_builder=builds)
-    site = Site(inventory, kept, left_out, external, chosen)
+    chosen = environments.chosen(known, wanted, with_builder=builds)
+    site = Site(inventory, kept, left_out, external, chosen, known)
     # It asks for servers, which know what a site is.
     from dap import collisions
 

@@ -8,6 +8,7 @@ from typing import Any
 from dap.credentials import Login
 from dap.deployment.outcome import Outcome
 from dap.gitlab.ci import KnownRunner
+from dap.images.listing import Change, Known
 from dap.plan.text import left_alone
 from dap.site import Site
 from dap.status import Status
@@ -95,6 +96,29 @@ def of_credentials(logins: Sequence[Login]) -> str:
     """The answer of ``dap credentials``."""
     rows = [[login.what, login.url, login.user, login.secret.reveal()] for login in logins]
     return table(["WHAT", "WHERE", "USER", "SECRET"], rows)
+
+
+def of_images(images: Sequence[Known]) -> str:
+    """The answer of ``dap image list``."""
+    rows = [
+        [
+            one.tag,
+            one.digest.removeprefix("sha256:")[:12] or "not built",
+            f"{one.size / 1e6:.0f} MB" if one.digest else "-",
+            one.created[:10] or "-",
+            one.use,
+            one.parent or "-",
+        ]
+        for one in images
+    ]
+    return table(["IMAGE", "DIGEST", "SIZE", "BUILT", "USE", "UPON"], rows)
+
+
+def of_image_changes(before: Known, after: Known, changes: Sequence[Change]) -> str:
+    """The answer of ``dap image diff``."""
+    rows = [[one.kind, one.name, one.before or "-", one.after or "-"] for one in changes]
+    head = f"{before.tag} → {after.tag}: {len(rows)} packages differ"
+    return f"{head}\n\n{table(['KIND', 'PACKAGE', 'BEFORE', 'AFTER'], rows)}" if rows else head
 
 
 def of_people(people: Sequence[Mapping[str, Any]]) -> str:

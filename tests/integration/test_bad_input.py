@@ -97,7 +97,7 @@ def strict_host(
     """A container with an SSH server whose users may not become root; its name, and how to reach it."""
     folder = tmp_path_factory.mktemp("strict")
     name = f"dapstrict{os.getpid()}"
-    base = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "dap/base").split()[0]
+    base = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "dap/debian").split()[0]
     docker("build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", name, str(STRICT_HOST))
     try:
         key, known = folder / "key", folder / "known_hosts"

@@ -70,7 +70,7 @@ def registry(platform: DeployedPlatform) -> Iterator[str]:
 
 def base_image() -> str:
     """The newest of the platform's own base images on the engine."""
-    return docker("image", "ls", "dap/base", "--format", "{{.Repository}}:{{.Tag}}").split()[0]
+    return docker("image", "ls", "dap/debian", "--format", "{{.Repository}}:{{.Tag}}").split()[0]
 
 
 def await_answer(url: str) -> None:

@@ -16,7 +16,7 @@ from tests.lab.machine import Machine, wait_for
 
 # One says a line every half second, so that GitLab hears of it as often as it wants to.
 PIPELINE = """
-default: {image: $DAP_IMAGE_ANALYSIS}
+default: {image: $DAP_IMAGE_PYTHON_R}
 variables: {GIT_STRATEGY: none}
 .lasting:
   script:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from dap.images import builds as images
-from dap.images.environments import chosen, find_environments
+from dap.images.environments import Environment, chosen, find_environments, load_environments
 from dap.layout import compose_dir, environments_dir
 from dap.services.manifest import find_folders, load_services
 from tests.integration.platform import BIN, KEPT_LOGS, ROOT, DeployedPlatform
@@ -218,7 +218,7 @@ class Lab(DeployedPlatform):
         (builder.inventory / "hosts.yml").write_text(yaml.safe_dump(groups), encoding="utf-8")
         builder.must("image", "build", *(build.name for build in builds if build.name != images.BASE))
         pulled = {reference for given in self.pulled.values() for reference in given.values()}
-        environments = find_environments([environments_dir()])
+        environments = self._environments()
         self._give(self.service, [*(build.tag for build in builds), *sorted(pulled)])
         for machine in self.runner_machines[:1]:
             self._give(machine, [build.tag for build in builds if build.name in environments])
@@ -247,9 +247,11 @@ class Lab(DeployedPlatform):
             service.manifest.environments and wanted.keys() >= {*service.manifest.only_with}
             for service in wanted.values()
         )
-        every = find_environments([environments_dir()]) if runs_jobs else {}
-        found = chosen(every, None, with_builder=False)
-        return images.resolve(wanted, environments=found)[1]
+        return images.resolve(wanted, environments=self._environments() if runs_jobs else {})[1]
+
+    def _environments(self) -> dict[str, Environment]:
+        every, _ = load_environments(find_environments([environments_dir()]), ())
+        return chosen(every, None, with_builder=False)
 
     def _name_here(self) -> None:
         """Let this machine know the platform's names, as a user's would by the site's name server."""

@@ -21,7 +21,7 @@ from tests.lab.machine import docker
 # Says why an address cannot be reached.
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 # Both database servers run the same.
-IMAGES = {f"dap/{name}" for name in (SERVICES | {"base"}) - {"postgres-data"}}
+IMAGES = {f"dap/{name}" for name in (SERVICES | {"debian"}) - {"postgres-data"}}
 OF_APT = "find /etc/apt -type f -exec sha256sum {} + | sort"
 
 

@@ -91,8 +91,9 @@ def test_runner_host_has_the_images_of_the_service_host_and_built_none(
 ) -> None:
     here = contents(runner_host)
     assert here.items() <= contents(service_host).items()
-    assert any(reference.startswith("dap/analysis:") for reference in here)
-    assert len(here) == 4
+    environments = {"base", "python", "python-r"}
+    assert environments <= {reference.partition(":")[0].removeprefix("dap/") for reference in here}
+    assert len(here) == 3 + len(environments)
     assert runner_host.check_output("docker system df --format '{{.Type}} {{.Size}}'").splitlines()[-1] == (
         "Build Cache 0B"
     )

@@ -17,6 +17,7 @@ from dap.gitlab.runners import all_runners
 from dap.hosts.facts import HostFacts
 from dap.images import builds as images
 from dap.images.builds import tags_of
+from dap.images.environments import find_environments, load_environments
 from dap.layout import environments_dir
 from dap.rendering.render import Renderer
 from dap.secrets import Secret, SecretStore
@@ -145,6 +146,11 @@ def test_jobs_are_taken_with_as_much_room_as_is_written(configurations: dict[str
     assert rooms == {"main": "2048\n", "alpha": "2048\n", "beta": "20480\n"}
 
 
+def environment_tags() -> dict[str, str]:
+    """The image of each environment of the product."""
+    return tags_of(load_environments(find_environments([environments_dir()]), ())[0])
+
+
 def test_jobs_that_name_no_image_run_in_the_platforms_own(
     rendered_for: Callable[..., dict[str, dict[str, Any]]],
 ) -> None:
@@ -152,8 +158,7 @@ def test_jobs_that_name_no_image_run_in_the_platforms_own(
         runner, _ = rendered_for(**settings)["main"]["runners"]
         return str(runner["docker"]["image"])
 
-    analysis = tags_of({"analysis": environments_dir() / "analysis"})["analysis"]
-    assert image() == analysis
+    assert image() == environment_tags()["python-r"]
     assert image(environments=[]) == "debian:trixie-slim"
     assert image(runners={"image": "python:3.13"}) == "python:3.13"
 
@@ -177,7 +182,7 @@ def test_builds_have_their_own_list_of_system_calls_and_no_other_image(
     configurations: dict[str, dict[str, Any]],
 ) -> None:
     docker = configurations["main"]["runners"][1]["docker"]
-    builder = tags_of({"image-builder": environments_dir() / "image-builder"})["image-builder"]
+    builder = environment_tags()["image-builder"]
     assert (docker["image"], docker["allowed_images"], docker["pull_policy"]) == (
         builder,
         [builder],
@@ -218,11 +223,11 @@ def test_images_of_the_platform_and_of_its_registry_are_always_allowed(
         settings = {"allowed_images": ["debian:*"], **runners}
         return list(rendered_for(runners=settings)["main"]["runners"][0]["docker"]["allowed_images"])
 
-    names = ("analysis", "image-builder")
-    analysis, builder = tags_of({name: environments_dir() / name for name in names}).values()
+    tags = environment_tags()
+    usual = [tag for name, tag in tags.items() if name in ("base", "python", "python-r")]
     registry = "gitlab-registry.dap.example.com:8443/**"
-    assert allowed() == ["debian:*", analysis, builder, registry]
-    assert allowed(image_builds={"enabled": False}) == ["debian:*", analysis]
+    assert sorted(allowed()) == sorted(["debian:*", *usual, tags["image-builder"], registry])
+    assert allowed(image_builds={"enabled": False}) == ["debian:*", *usual]
     assert allowed(allowed_images=[]) == []
 
 

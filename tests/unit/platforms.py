@@ -11,6 +11,7 @@ import pytest
 from dap.configuration.inventory import Host, Inventory
 from dap.configuration.schema import Platform
 from dap.hosts import ansible as running
+from dap.images.environments import Environment, EnvironmentManifest
 from dap.services.manifest import Manifest, Service
 from dap.site import Site
 
@@ -27,6 +28,13 @@ def service_of(name: str, folder: Path = Path("services"), /, **keys: Any) -> Se
         "memory": "64m",
     }
     return Service(name, folder / name, Manifest.model_validate(least | keys))
+
+
+def environment_of(
+    name: str, folder: Path = Path("environments"), parent: Environment | None = None, **keys: Any
+) -> Environment:
+    """An environment whose manifest says no more than it must, and ``keys``."""
+    return Environment(name, folder, EnvironmentManifest.model_validate({"summary": name, **keys}), parent)
 
 
 def site_of(*services: Service, hosts: tuple[Host, ...] = (LOCAL,), **settings: Any) -> Site:

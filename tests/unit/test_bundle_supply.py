@@ -22,7 +22,7 @@ from tests.unit.bundles import BASE, MLFLOW, PACKAGES, bundle, made
 from tests.unit.platforms import LOCAL, service_of, site_of
 
 FAR = Host("far", frozenset({"runner_hosts"}), {})
-BUILDS = [Build("base", "dap/base:1", "", b""), Build("mlflow", "dap/mlflow:1", "", b"")]
+BUILDS = [Build("base", "dap/base:1", "", b""), Build("mlflow", "dap/mlflow:1", "dap/base:1", b"")]
 PULLS = [Pull(("run",), "vendor/run:1", "")]
 SITE = site_of(
     service_of("mlflow"), service_of("run", role="both", image={"pull": "vendor/run:1"}), hosts=(LOCAL, FAR)

@@ -20,9 +20,22 @@ RUN = service_of("run", role="runner", image={"pull": "vendor/run:1"})
 DIGEST = "hub.example.com:5000/fixed@sha256:" + "a" * 64
 FIXED = service_of("fixed", role="runner", image={"pull": DIGEST})
 FAR, FARTHER = (Host(name, frozenset({"runner_hosts"}), {}) for name in ("far", "farther"))
-BUILDS = [Build(name, f"dap/{name}:1", "", b"") for name in ("base", "app", "registry", "work")]
+BUILDS = [
+    Build("debian", "dap/debian:1", "debian:13", b""),
+    *(Build(name, f"dap/{name}:1", "dap/debian:1", b"") for name in ("app", "registry", "work")),
+]
 PULLS = [Pull(("fixed",), DIGEST, ""), Pull(("run",), "vendor/run:1", "")]
-EVERY = Images(dict.fromkeys(("app", "registry", "work", "run", "fixed"), ""), BUILDS, PULLS)
+EVERY = Images(
+    {
+        "app": "dap/app:1",
+        "registry": "dap/registry:1",
+        "work": "dap/work:1",
+        "run": "vendor/run:1",
+        "fixed": DIGEST,
+    },
+    BUILDS,
+    PULLS,
+)
 
 
 def platform(*services: Any, **settings: Any) -> Site:
@@ -48,8 +61,8 @@ def test_image_named_by_its_digest_is_pulled_by_each_host() -> None:
 def test_without_a_registry_each_host_gets_its_images_itself() -> None:
     distribution = Distribution(platform(), EVERY)
     far = distribution.of(FAR)
-    assert ([build.name for build in far.own.builds], far.own.pulls) == (["base", "work"], PULLS)
-    assert [build.name for build in distribution.of(LOCAL).own.builds] == ["base", "app"]
+    assert ([build.name for build in far.own.builds], far.own.pulls) == (["debian", "work"], PULLS)
+    assert [build.name for build in distribution.of(LOCAL).own.builds] == ["debian", "app"]
     assert (far.handed, distribution.supplier(FAR), distribution.address) == ([], FAR, "")
 
 
@@ -63,7 +76,7 @@ def test_what_any_other_host_lacks_is_handed_out_once() -> None:
 def test_deploy_of_one_service_concerns_its_image_only() -> None:
     distribution = Distribution(platform(REGISTRY), EVERY, Selection(("run",)))
     assert [image.name for image in distribution.of(FAR).handed] == ["run"]
-    assert distribution.of(LOCAL).own == Images({"run": ""}, [], PULLS[1:])
+    assert distribution.of(LOCAL).own == Images({"run": "vendor/run:1"}, [], PULLS[1:])
 
 
 def test_name_of_a_registry_with_a_port_becomes_a_part_of_the_path() -> None:

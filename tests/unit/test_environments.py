@@ -2,89 +2,215 @@
 
 from __future__ import annotations
 
+import io
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dap.errors import Finding
 from dap.images import environments
-from dap.images.builds import Images, resolve
+from dap.images.builds import Build, Images, resolve, tags_of
+from dap.images.environments import (
+    Environment,
+    EnvironmentManifest,
+    find_environments,
+    load_environments,
+)
 from dap.layout import environments_dir
-from dap.site import Site
-from tests.unit.platforms import service_of, site_of, tree_of
+from tests.unit.platforms import environment_of, service_of, site_of, tree_of
 
 RUNNER = service_of("runner", role="runner", environments=True, image={"pull": "vendor/run:1"})
-FOLDERS = {"analysis": Path("environments/analysis"), "own": Path("inventory/own")}
+SUMMARY = "summary: For tests\n"
+UPON_BASE = f"{SUMMARY}parent: base\n"
+BASE_FILES = {"base/environment.yml": SUMMARY, "base/Dockerfile": "FROM x\n"}
 
 
-def test_every_folder_with_a_dockerfile_is_one_and_those_of_the_inventory_win(tmp_path: Path) -> None:
-    tree_of(tmp_path / "product", {"analysis/Dockerfile": "", "deep/Dockerfile": "", "notes/README.md": ""})
-    tree_of(tmp_path / "inventory", {"deep/Dockerfile": ""})
+def loaded(
+    folder: Path, files: Mapping[str, str], reserved: tuple[str, ...] = ()
+) -> tuple[dict[str, Environment], list[Finding]]:
+    """The environments of a folder with these files, and what is wrong with them."""
+    return load_environments(find_environments([tree_of(folder, files)]), reserved)
+
+
+def test_every_folder_with_a_manifest_is_one_and_those_of_the_inventory_win(tmp_path: Path) -> None:
+    product = {"python/environment.yml": "", "deep/environment.yml": "", "notes/README.md": ""}
+    tree_of(tmp_path / "product", {**product, "recipe/Dockerfile": ""})
+    tree_of(tmp_path / "inventory", {"deep/environment.yml": "", "bare/Dockerfile": ""})
     roots = [tmp_path / "product", tmp_path / "inventory", tmp_path / "absent"]
-    assert environments.find_environments(roots) == {
-        "analysis": tmp_path / "product/analysis",
+    assert find_environments(roots) == {
+        "bare": tmp_path / "inventory/bare",
         "deep": tmp_path / "inventory/deep",
+        "python": tmp_path / "product/python",
     }
 
 
 def test_configuration_chooses() -> None:
-    def chosen(names: list[str] | None, with_builder: bool = False) -> set[str]:
-        folders = {**FOLDERS, "image-builder": Path("environments/image-builder")}
-        return {*environments.chosen(folders, names, with_builder=with_builder)}
+    every = {
+        name: environment_of(name, size=size)
+        for name, size in {"own": "small", "usual": "medium", "ml": "large", "image-builder": "small"}.items()
+    }
 
-    assert chosen(None) == {*FOLDERS}
-    assert chosen(["own"]) == {"own"}
+    def chosen(names: list[str] | None, with_builder: bool = False) -> set[str]:
+        return {*environments.chosen(every, names, with_builder=with_builder)}
+
+    assert chosen(None) == {"own", "usual"}
+    assert chosen(["ml"]) == {"ml"}
     assert chosen([]) == set()
     # Where images are built, what builds them is no choice.
     assert chosen(["own"], with_builder=True) == {"own", "image-builder"}
-    assert chosen(None, with_builder=True) == {*FOLDERS, "image-builder"}
+    assert chosen(None, with_builder=True) == {"own", "usual", "image-builder"}
     assert chosen(["image-builder"]) == {"image-builder"}
 
 
-def test_wrong_names_are_found() -> None:
-    folders = {**FOLDERS, "No": Path("inventory/No"), "mlflow": Path("inventory/mlflow")}
-    found = list(environments.findings(folders, ["own", "anlysis"], {"mlflow"}, "platform.yml"))
-    assert found == [
-        Finding(
-            "inventory/No",
-            "",
-            "",
-            "is not a name of at most 40 small letters, digits and hyphens, with a letter first and no hyphen"
-            " at the end",
-            "rename the folder",
-        ),
-        Finding(
-            "inventory/mlflow",
-            "",
-            "",
-            "is the name of a service, whose image would be called the same",
-            "rename the folder",
-        ),
-        Finding(
-            "platform.yml", "environments[1]", "anlysis", "is not an environment", "did you mean analysis?"
-        ),
+def test_what_the_configuration_names_must_be_there() -> None:
+    assert list(environments.unknown(["own", "pyhton"], ["own", "python"], "platform.yml")) == [
+        Finding("platform.yml", "environments[1]", "pyhton", "is not an environment", "did you mean python?")
     ]
-    assert environments.variable_of("r-and-python") == "DAP_IMAGE_R_AND_PYTHON"
+    assert environments.variable_of("python-r") == "DAP_IMAGE_PYTHON_R"
 
 
-def with_environments(site: Site, folders: dict[str, Path]) -> Site:
-    return Site(site.inventory, site.services, chosen_environments=folders)
-
-
-def test_environments_are_built_where_a_service_runs_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("files", "finding"),
+    [
+        (
+            {"No/environment.yml": UPON_BASE},
+            (
+                "No",
+                "",
+                "",
+                "is not a name of at most 40 small letters, digits and hyphens, with a letter first and no"
+                " hyphen at the end",
+                "rename the folder",
+            ),
+        ),
+        (
+            {"mlflow/environment.yml": UPON_BASE},
+            (
+                "mlflow",
+                "",
+                "",
+                "is the name of a service, whose image would be called the same",
+                "rename the folder",
+            ),
+        ),
+        (
+            {"deep/Dockerfile": "FROM x\n"},
+            (
+                "deep",
+                "",
+                "",
+                "has no environment.yml",
+                "write deep/environment.yml with a line such as summary: Python with spaCy",
+            ),
+        ),
+        (
+            {"deep/environment.yml": SUMMARY},
+            (
+                "deep/environment.yml",
+                "parent",
+                "",
+                "is required without a Dockerfile",
+                "write parent: base, or add a Dockerfile",
+            ),
+        ),
+        (
+            {"deep/environment.yml": f"{SUMMARY}parent: bse\n"},
+            ("deep/environment.yml", "parent", "bse", "is not an environment", "did you mean base?"),
+        ),
+        (
+            {"deep/environment.yml": f"{UPON_BASE}sise: large\n"},
+            ("deep/environment.yml", "sise", "large", "is not a key of this file", "did you mean size?"),
+        ),
+        (
+            {"deep/environment.yml": f"{UPON_BASE}size: huge\n"},
+            (
+                "deep/environment.yml",
+                "size",
+                "huge",
+                "is not one of: large, medium, small",
+                "write large, medium or small",
+            ),
+        ),
+        (
+            {"deep/environment.yml": "parent: base\n"},
+            ("deep/environment.yml", "summary", "", "is required", "write summary: Python with spaCy"),
+        ),
+        (
+            {
+                "one/environment.yml": f"{SUMMARY}parent: two\n",
+                "two/environment.yml": f"{SUMMARY}parent: one\n",
+            },
+            (
+                "one/environment.yml",
+                "parent",
+                "two",
+                "goes round in a circle: one upon two upon one",
+                "remove one of them",
+            ),
+        ),
+    ],
+)
+def test_wrong_environments_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], finding: tuple[str, ...]
 ) -> None:
-    tree_of(tmp_path, {"deep/Dockerfile": "FROM x"})
-    folders = {"deep": tmp_path / "deep"}
-    assert with_environments(site_of(service_of("app")), folders).environments == {}
-    site = with_environments(site_of(RUNNER), folders)
+    monkeypatch.chdir(tmp_path)
+    assert loaded(tmp_path, {**BASE_FILES, **files}, ("mlflow",)) == ({}, [Finding(*finding)])
+
+
+def contents(build: Build) -> dict[str, str]:
+    """The files of a build context."""
+    with tarfile.open(fileobj=io.BytesIO(build.context)) as tar:
+        return {one.name: (tar.extractfile(one) or io.BytesIO()).read().decode() for one in tar}
+
+
+def test_lists_alone_make_an_environment(tmp_path: Path) -> None:
+    files = {**BASE_FILES, "own/environment.yml": UPON_BASE, "own/packages.txt": "cowsay\n"}
+    every, _ = loaded(tmp_path, files)
+    _, builds = resolve({}, environments={"own": every["own"]})
+    assert [build.name for build in builds] == ["debian", "base", "own"]
+    assert [build.upon for build in builds[1:]] == [builds[0].tag, builds[1].tag]
+    own = contents(builds[2])
+    recipe = environments_dir() / "recipe"
+    assert own["Dockerfile"] == (recipe / "Dockerfile").read_text("utf-8")
+    assert own["packages.txt"] == "cowsay\n"
+    assert {*own} == {"environment.yml", *(path.name for path in recipe.iterdir())}
+    # One with a Dockerfile has its own files only.
+    assert {*contents(builds[1])} == {"environment.yml", "Dockerfile"}
+
+
+def test_changed_parent_changes_what_is_upon_it(tmp_path: Path) -> None:
+    files = {**BASE_FILES, "own/environment.yml": UPON_BASE}
+    before = tags_of(loaded(tmp_path, files)[0])
+    after = tags_of(loaded(tmp_path, {**files, "base/Dockerfile": "FROM y\n"})[0])
+    assert {*before} == {*after} == {"base", "own"}
+    assert not {*before.values()} & {*after.values()}
+
+
+def test_environments_are_built_where_a_service_runs_them(tmp_path: Path) -> None:
+    every, _ = loaded(tmp_path, {**BASE_FILES, "own/environment.yml": UPON_BASE})
+    folders = {"own": every["own"]}
+    assert replace(site_of(service_of("app")), chosen_environments=folders).environments == {}
+    site = replace(site_of(RUNNER), chosen_environments=folders)
     references, builds = resolve(site.services, environments=site.environments)
-    assert [build.name for build in builds] == ["base", "deep"]
-    assert builds[1].tag.startswith("dap/deep:trixie-")
-    every = Images(references | {"app": ""}, builds, [], frozenset({"deep"}))
-    assert every.of({"runner": RUNNER}).builds == builds
-    assert every.of({"app": service_of("app", image={"pull": "vendor/app:1"})}).builds == []
+    found = Images(references | {"app": ""}, builds, [], frozenset({"own"}))
+    assert found.of({"runner": RUNNER}).builds == builds
+    # What it is built upon is built, and runs nowhere.
+    assert [build.name for build in found.of({"runner": RUNNER}).run] == ["own"]
+    assert found.of({"app": service_of("app", image={"pull": "vendor/app:1"})}).builds == []
 
 
-def test_environments_of_the_product_are_found() -> None:
-    assert list(environments.find_environments([environments_dir()])) == ["analysis", "image-builder"]
+def test_environments_of_the_product_are_in_order() -> None:
+    every, wrong = load_environments(find_environments([environments_dir()]), ())
+    assert wrong == []
+    parents = {name: one.parent.name if one.parent else "" for name, one in every.items()}
+    assert parents == {"base": "", "image-builder": "", "python": "base", "python-r": "python"}
+
+
+def test_page_explains_every_key() -> None:
+    page = (environments_dir().parent / "docs/how-to/use-environments.md").read_text("utf-8")
+    table = page.partition("| Key |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [*EnvironmentManifest.model_fields]

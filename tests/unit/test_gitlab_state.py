@@ -15,7 +15,7 @@ from dap.layout import compose_dir
 from dap.secrets import SecretStore
 from dap.services.manifest import find_folders, load_services
 from dap.site import Site
-from tests.unit.platforms import service_of, site_of
+from tests.unit.platforms import environment_of, service_of, site_of
 
 SERVICES = load_services(find_folders([compose_dir()]))
 ADA = {"name": "ada", "full_name": "Ada Lovelace", "email": "ada@example.com", "gitlab_admin": True}
@@ -114,7 +114,8 @@ def test_secrets_of_a_project_are_variables_of_its_group_only_and_masked(store: 
 def test_images_of_environments_have_names_for_jobs(store: SecretStore, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     runner = service_of("runner", environments=True)
-    known = replace(site_of(SERVICES["gitlab"], runner), chosen_environments={"r-and-python": tmp_path})
+    chosen = {"r-and-python": environment_of("r-and-python", tmp_path)}
+    known = replace(site_of(SERVICES["gitlab"], runner), chosen_environments=chosen)
     (image,) = [one for one in state(known, store)["variables"] if one["key"] != "DAP_CA_FILE"]
     assert image["key"] == "DAP_IMAGE_R_AND_PYTHON"
     assert image["value"].startswith("dap/r-and-python:")

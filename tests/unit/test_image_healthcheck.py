@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "compose" / "base" / "image" / "healthcheck"
+SCRIPT = Path(__file__).parents[2] / "compose" / "debian" / "image" / "healthcheck"
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ import pytest
 from dap.layout import compose_dir
 
 DOCKERFILES = sorted(compose_dir().glob("*/image/Dockerfile"))
-SCRIPT = compose_dir() / "base/image/mirrors.sh"
+SCRIPT = compose_dir() / "debian/image/mirrors.sh"
 # What runs in a Dockerfile, and the variables that tell it where to fetch from. npm reads its own from the
 # environment, in which a build argument stands.
 TOOLS = {

@@ -92,7 +92,9 @@ def test_missing_images_are_built_from_their_contexts(docker: FakeDocker, tmp_pa
     (call,) = docker.calls_of("build")
     assert call.startswith(
         f"build --progress plain --tag dap/mlflow:3-aa --label dap.image=mlflow --build-arg BASE_IMAGE={BASE}"
+        f" --label dap.upon={BASE} --label org.opencontainers.image.title=dap/mlflow"
     )
+    assert "id=pypi" not in call
     assert call.endswith(" -")
     assert (docker.folder / "contexts").read_text(encoding="utf-8") == "context of mlflow\n"
     assert result["changed"] and result["missing"] == ["mlflow"]
@@ -115,6 +117,8 @@ def test_passwords_reach_a_build_by_its_environment_and_nobody_else(
 
     (call,) = docker.calls_of("build")
     assert " --build-arg GOSUMDB --build-arg PIP_INDEX_URL " in call and "UV_DEFAULT_INDEX" not in call
+    # For steps of which the history of the image tells.
+    assert " --secret id=pypi,env=PIP_INDEX_URL " in call
     assert f"PIP_INDEX_URL={index}" in (docker.folder / "got").read_text(encoding="utf-8").splitlines()
     assert "geheim" not in str(result) and "geheim" not in str(docker.calls)
     assert "PIP_INDEX_URL holds a password" in str(result["warnings"])

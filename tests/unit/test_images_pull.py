@@ -275,6 +275,16 @@ def test_what_a_missing_image_is_built_upon_is_built_again_for_other_mirrors(
     assert result["missing"] == missing
 
 
+def test_that_goes_down_to_the_first_image(docker: FakeDocker, tmp_path: Path) -> None:
+    top = {"name": "top", "tag": "dap/top:1", "context": "", "base": "dap/app:1", "depends_on": ["app"]}
+    docker.answer("image ls *", "dap/base:1\ndap/app:1\ndebian:13\n")
+    docker.answer("image inspect *", "\n")
+
+    result = images(tmp_path, "query", images=[BASE, CHILD, top], build_environment=MIRRORS)
+
+    assert result["missing"] == ["base", "app", "top"]
+
+
 def test_mirrors_alone_are_no_reason_to_build(docker: FakeDocker, tmp_path: Path) -> None:
     docker.answer("image ls *", "dap/base:1\ndap/app:1\n")
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +20,14 @@ from .dap_probe import search_path
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 NAME_LABEL = "dap.image"
+# The tag of what an image is built upon.
+UPON_LABEL = "dap.upon"
 # Which mirrors an image's apt sources name; the tag says nothing of them.
 MIRRORS_LABEL = "dap.mirrors"
 HELP_PAGE = "docs/how-to/use-mirrors-and-a-proxy.md"
 LINES_SHOWN = 25
+# Where Python packages come from; the first that is set counts.
+_INDEXES = ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")
 # BuildKit knows these by itself, and keeps them out of an image's history.
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy")
 
@@ -158,7 +162,7 @@ def remove_old(name: str, tag: str, keep: int, run: Run) -> list[str]:
 
 
 def build_argv(
-    image: Image, ca_bundle: Path | None, passed_on: Iterable[str], mirrors: str = ""
+    image: Image, ca_bundle: Path | None, passed_on: Collection[str], mirrors: str = ""
 ) -> list[str]:
     """The command that builds an image from a context on its standard input.
 
@@ -168,10 +172,16 @@ def build_argv(
     """
     argv = ["docker", "build", "--progress", "plain", "--tag", image.tag]
     argv += ["--label", f"{NAME_LABEL}={image.name}", "--build-arg", f"BASE_IMAGE={image.base}"]
+    argv += ["--label", f"{UPON_LABEL}={image.base}"]
+    argv += ["--label", f"org.opencontainers.image.title={image.tag.partition(':')[0]}"]
     if mirrors:
         argv += ["--label", f"{MIRRORS_LABEL}={mirrors}"]
     for name in sorted(passed_on):
         argv += ["--build-arg", name]
+    # For steps whose variables stay in the image's history: a secret does not.
+    index = next((name for name in _INDEXES if name in passed_on), "")
+    if index:
+        argv += ["--secret", f"id=pypi,env={index}"]
     if ca_bundle:
         argv += ["--secret", f"id=ca,src={ca_bundle}"]
     return [*argv, "-"]

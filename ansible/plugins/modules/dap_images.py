@@ -123,7 +123,11 @@ class Builder:
     def missing(self) -> list[Image]:
         """The images to build: those that are not there, and what they need whose mirrors are old."""
         absent = [image for image in self.images if normal_tag(image.tag) not in self.present]
-        below = {name for image in absent for name in image.depends_on}
+        below: set[str] = set()
+        # Each stands after what it is built upon.
+        for image in reversed(self.images):
+            if image in absent or image.name in below:
+                below.update(image.depends_on)
         return [
             image for image in self.images if image in absent or (image.name in below and self._is_old(image))
         ]

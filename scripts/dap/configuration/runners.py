@@ -140,7 +140,7 @@ class Runners(HostLimits):
     image: values.ImageReference | None = Field(
         default=None,
         description=(
-            "Image of jobs that name none. Without it, the environment `analysis`, which every runner host"
+            "Image of jobs that name none. Without it, the environment `python-r`, which every runner host"
             " has; `debian:trixie-slim` where `environments` leaves that out."
         ),
         examples=["debian:trixie-slim"],

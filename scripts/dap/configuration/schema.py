@@ -476,9 +476,9 @@ class Platform(Section):
         default=None,
         description=(
             "Environments whose images the hosts get: folders of `environments/`, here or in the inventory."
-            " All that there are, without it."
+            " All that are not large, without it."
         ),
-        examples=[["analysis"]],
+        examples=[["python-r"]],
     )
     runners: Runners = Field(
         default=Runners(),

@@ -176,19 +176,20 @@ class Deployment:
             return self._apply(store, prepared, staging, check=check, diff=diff, tags=tags)
 
     def build_images(self, names: Sequence[str]) -> Outcome:
-        """Build the images of the services ``names`` (all if empty) where they are missing.
+        """Build the images of services and environments where they are missing; without ``names`` all in use.
 
         Installs and starts Docker first, as a deploy does.
 
         Raises:
-            RefusedError: one of the names is no service whose image is built.
+            RefusedError: one of the names is none whose image is built.
         """
-        builds = images_of(self.site).builds
+        builds = images_of(self.site, every_environment=True).builds
         known = [build.name for build in builds]
         for name in names:
             if name not in known:
                 raise RefusedError(f"{name!r} has no image to build", f"there are: {', '.join(known)}")
-        wanted_builds = [build for build in builds if not names or build.name in {*names, images.BASE}]
+        usual = [build.name for build in images_of(self.site).builds]
+        wanted_builds = images.with_bases(builds, names or usual)
         self.outcome.log = open_log(self.inventory.name, self.verb)
         run = make_images(self.site, wanted_builds, self.progress, log=self.outcome.log)
         self.outcome.changes = run.changed

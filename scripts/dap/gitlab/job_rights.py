@@ -26,7 +26,7 @@ _LAYERS = "/var/lib/containers"
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
 _CAPABILITIES_OF_BUILDS = ("SETFCAP", "SYS_CHROOT")
 # Whose image jobs run in that name none.
-_ANALYSIS = "analysis"
+_ENVIRONMENT = "python-r"
 
 
 def of(site: Site, service: Service, *, builds: bool) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def of(site: Site, service: Service, *, builds: bool) -> dict[str, Any]:
     if allowed:
         allowed += [*images.values(), *_registries(site)]
     return {
-        "image": settings.image or images.get(_ANALYSIS, DEBIAN_TAG),
+        "image": settings.image or images.get(_ENVIRONMENT, DEBIAN_TAG),
         "allowed_images": allowed,
         "pull_policy": list(settings.pull_policy),
         "capabilities": list(_CAPABILITIES),

@@ -72,6 +72,7 @@ def of_builds(site: Site, builds: Sequence[images.Build]) -> dict[str, Any]:
         "suite": images.DEBIAN_SUITE,
         "source": images.source_of(images.DEBIAN_TAG, site.platform.mirrors.registry),
     }
+    by_tag = {build.tag: build.name for build in builds}
     return {
         "base_images": [base] if builds else [],
         "images": [
@@ -80,7 +81,7 @@ def of_builds(site: Site, builds: Sequence[images.Build]) -> dict[str, Any]:
                 "tag": build.tag,
                 "context": f"{build.name}.tar",
                 "base": build.upon,
-                "depends_on": [] if build.name == images.BASE else [images.BASE],
+                "depends_on": [by_tag[build.upon]] if build.upon in by_tag else [],
             }
             for build in builds
         ],

@@ -1,6 +1,7 @@
 """Images: build contexts, the content-addressed tags made of them, and what each is built upon.
 
-Every image of the platform is built upon ``compose/base/image``, and that one upon Debian.
+Every image of the platform is built upon ``compose/debian/image``, and that one upon Debian's own; an
+environment may be built upon another one.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dap.images.environments import Environment, with_parents
 from dap.layout import ROOT, compose_dir
 from dap.services.manifest import Service
 
 DEBIAN_TAG = "debian:trixie-slim"
 DEBIAN_SUITE = "trixie"
-BASE = "base"
+BASE = "debian"
+"""What every image of the platform is built upon: its folder, and its name."""
 _IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store"}
 
 
@@ -27,7 +30,7 @@ class Build:
     """An image that is built here.
 
     Attributes:
-        name: service whose folder holds the Dockerfile.
+        name: service or environment whose folder it is built from.
         tag: ``dap/<name>:<version>-<hash of the build context>``.
         upon: tag of the image that it is built upon.
         context: the build context as an uncompressed tar archive, the same bytes for the same files.
@@ -39,18 +42,23 @@ class Build:
     context: bytes
 
 
-def context_of(sources: Mapping[str, Path]) -> bytes:
+def context_of(sources: Iterable[tuple[str, Path]]) -> bytes:
     """A build context as a tar archive.
 
     Args:
-        sources: folder in the context (empty for its top) -> folder here.
+        sources: folder in the context (empty for its top) and folder here; of files of one name the last
+            wins.
     """
+    files = {
+        (Path(prefix) / path.relative_to(folder)).as_posix(): path
+        for prefix, folder in sources
+        for path in folder.rglob("*")
+        if path.is_file() and not _IGNORED.intersection(path.parts)
+    }
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for prefix, folder in sorted(sources.items()):
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and not _IGNORED.intersection(path.parts):
-                    _add(tar, path, (Path(prefix) / path.relative_to(folder)).as_posix())
+        for name, path in sorted(files.items()):
+            _add(tar, path, name)
     return archive.getvalue()
 
 
@@ -63,11 +71,22 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-def build_of(name: str, version: str, sources: Mapping[str, Path], upon: str) -> Build:
+def build_of(name: str, version: str, sources: Iterable[tuple[str, Path]], upon: str) -> Build:
     """An image to build; its tag changes with any file of the context and with what it is built upon."""
     context = context_of(sources)
     digest = hashlib.sha256(upon.encode() + b"\0" + context).hexdigest()[:12]
     return Build(name, f"dap/{name}:{version}-{digest}", upon, context)
+
+
+def with_bases(builds: Sequence[Build], names: Collection[str]) -> list[Build]:
+    """The builds of these names, and those that they are built upon, in the order of building."""
+    kept: list[Build] = []
+    wanted: set[str] = set()
+    for build in reversed(builds):
+        if build.name in names or build.tag in wanted:
+            kept.append(build)
+            wanted.add(build.upon)
+    return kept[::-1]
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ class Images:
         references: of every service, and as ``<service>.<name>`` of what a service starts itself.
         builds: those that are built, in the order of building.
         pulls: those that come from registries.
-        environments: names of those among the built ones that are environments.
+        environments: names of the environments that hosts run, all of which are built.
     """
 
     references: Mapping[str, str]
@@ -133,17 +152,25 @@ class Images:
         needed = {service.manifest.image.same_as or name for name, service in services.items()}
         if any(service.manifest.environments for service in services.values()):
             needed |= self.environments
-        built = {build.name for build in self.builds} & needed
         return Images(
             {
                 name: reference
                 for name, reference in self.references.items()
                 if name.partition(".")[0] in services
             },
-            [build for build in self.builds if built and build.name in {*built, BASE}],
+            with_bases(self.builds, needed),
             [pull for pull in self.pulls if services.keys() & pull.users],
             self.environments & needed,
         )
+
+    @property
+    def run(self) -> list[Build]:
+        """The built images that containers are started of; on the others these are only built."""
+        return [
+            build
+            for build in self.builds
+            if build.name in self.environments or build.tag in self.references.values()
+        ]
 
 
 def source_of(reference: str, mirror: str | None) -> str:
@@ -154,39 +181,42 @@ def source_of(reference: str, mirror: str | None) -> str:
     return f"{mirror}/{reference if slash else f'library/{reference}'}"
 
 
-def tags_of(environments: Mapping[str, Path]) -> dict[str, str]:
+def tags_of(environments: Mapping[str, Environment]) -> dict[str, str]:
     """The image of each environment, by name."""
-    return {build.name: build.tag for build in resolve({}, environments=environments)[1][1:]}
+    tags = {build.name: build.tag for build in resolve({}, environments=environments)[1]}
+    return {name: tags[name] for name in environments}
 
 
 def resolve(
     services: Mapping[str, Service],
     chosen: Mapping[str, str] | None = None,
     absent: Mapping[str, Service] | None = None,
-    environments: Mapping[str, Path] | None = None,
+    environments: Mapping[str, Environment] | None = None,
 ) -> tuple[dict[str, str], list[Build]]:
     """The image reference of every service, and the images to build for them, the base first.
 
     Args:
         chosen: images that the operator wants in place of the services' own.
         absent: services that do not run, whose images others may run.
-        environments: folders of environments, by name.
+        environments: those whose images are wanted, by name.
     """
     chosen = chosen or {}
-    base = build_of(BASE, DEBIAN_SUITE, {"": compose_dir() / BASE / "image"}, DEBIAN_TAG)
+    base = build_of(BASE, DEBIAN_SUITE, [("", compose_dir() / BASE / "image")], DEBIAN_TAG)
     wanted = {
         service.manifest.image.same_as or name
         for name, service in services.items()
         if name not in chosen and not service.manifest.image.pull
     }
-    builds = {}
+    builds: dict[str, Build] = {}
     for name in sorted(wanted):
         service = services.get(name) or (absent or {})[name]
         image = service.manifest.image
-        sources = {"": service.folder / "image"} | {key: ROOT / path for key, path in image.include.items()}
+        included = [(key, ROOT / path) for key, path in image.include.items()]
+        sources = [("", service.folder / "image"), *included]
         builds[name] = build_of(name, image.build or "", sources, base.tag)
-    for name, folder in (environments or {}).items():
-        builds[name] = build_of(name, DEBIAN_SUITE, {"": folder}, base.tag)
+    for one in with_parents((environments or {}).values()):
+        upon = builds[one.parent.name].tag if one.parent else base.tag
+        builds[one.name] = build_of(one.name, DEBIAN_SUITE, [("", folder) for folder in one.sources], upon)
     references = {}
     for name, service in services.items():
         image = service.manifest.image

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from dap.configuration.inventory import Host
 from dap.deployment.selection import Selection
-from dap.images.builds import BASE, Images
+from dap.images.builds import Images
 from dap.services.manifest import Service
 from dap.site import Site
 
@@ -90,7 +90,7 @@ class Distribution:
             return HostImages(self.every.of(services), [])
         needed = self.every.of(services)
         by_digest = [pull for pull in needed.pulls if "@" in pull.reference]
-        named = {build.name: build.tag for build in needed.builds if build.name != BASE}
+        named = {build.name: build.tag for build in needed.run}
         named |= {pull.name: pull.reference for pull in needed.pulls if pull not in by_digest}
         handed = [HandedImage(name, tag, f"{self.address}/{_path(tag)}") for name, tag in named.items()]
         # What is named by its digest cannot be given a name of ours.

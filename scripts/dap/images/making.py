@@ -15,12 +15,12 @@ from dap.images.builds import Build, Images, Pull, pulls, resolve
 from dap.site import Site
 
 
-def images_of(site: Site) -> Images:
-    """The images of all services that run."""
+def images_of(site: Site, *, every_environment: bool = False) -> Images:
+    """The images of all services that run, and of the environments that hosts run, or of all environments."""
     settings = site.platform.services
     chosen = {name: own.image for name, own in settings.items() if own.image}
     chosen |= {f"{name}.{key}": one for name, own in settings.items() for key, one in own.images.items()}
-    environments = site.environments
+    environments = site.known_environments if every_environment else site.environments
     references, builds = resolve(site.services, chosen, site.external, environments)
     fetched = pulls(references, builds, site.platform.mirrors.registry)
     return Images(references, builds, fetched, frozenset(environments))

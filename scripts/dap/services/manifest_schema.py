@@ -480,9 +480,9 @@ def section_in(annotation: Any) -> type[ManifestSection] | None:
     return next(filter(None, map(section_in, get_args(annotation))), None)
 
 
-def section_at(location: Location) -> type[ManifestSection] | None:
-    """The group of keys that stands at a location; None where there is none."""
-    section: type[ManifestSection] | None = Manifest
+def section_at(location: Location, model: type[ManifestSection] = Manifest) -> type[ManifestSection] | None:
+    """The group of keys that stands at a location of a manifest; None where there is none."""
+    section: type[ManifestSection] | None = model
     for part in location:
         if section and isinstance(part, str):
             field = section.model_fields.get(part)
@@ -490,7 +490,7 @@ def section_at(location: Location) -> type[ManifestSection] | None:
     return section
 
 
-def field_at(location: Location) -> FieldInfo | None:
+def field_at(location: Location, model: type[ManifestSection] = Manifest) -> FieldInfo | None:
     """The field at a location; None for unknown keys and for items of lists and mappings."""
-    section = section_at(location[:-1]) if location else None
+    section = section_at(location[:-1], model) if location else None
     return section.model_fields.get(str(location[-1])) if section else None

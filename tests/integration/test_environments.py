@@ -1,0 +1,154 @@
+"""Environments as containers have them, for any user and read-only, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.platform import DeployedPlatform, docker
+from tests.unit.platforms import tree_of
+
+# A development container's rights, with a user number that the image does not know.
+ANYBODY = (
+    *("run", "--rm", "--interactive", "--network", "none", "--read-only", "--cap-drop", "ALL"),
+    *("--security-opt", "no-new-privileges", "--user", "20001:20001"),
+    *("--tmpfs", "/tmp:exec,mode=1777", "--env", "HOME=/tmp/home", "--workdir", "/tmp"),  # noqa: S108  in it
+)
+BASE = """
+set -eu
+test "$(locale charmap)" = UTF-8
+for program in bash curl git nano psql ps rsync scp sftp ssh ssh-keygen tar uv vi; do
+  command -v "${program}" > /dev/null || echo "no ${program}"
+done
+test -x /usr/sbin/sshd -a -x /usr/lib/openssh/sftp-server
+find /etc/ssh -name 'ssh_host_*'
+# Files that only their owner may read.
+find / -xdev -type f ! -readable -printf '%p\\n' 2>/dev/null || true
+"""
+# What Debian's packages keep from everybody: passwords, locks and logs of nobody here.
+HIDDEN = (
+    *("/etc/shadow", "/etc/gshadow", "/etc/.pwd.lock", "/etc/security/opasswd"),
+    *("/var/log/", "/var/cache/", "/var/lib/apt/", "/var/lib/dpkg/", "/root/"),
+)
+PYTHON = """
+import importlib, sys
+for name in (
+    "boto3 duckdb dvc ipykernel jupyterlab matplotlib.pyplot mlflow numpy pandas psycopg pyarrow s3fs"
+    " sklearn.linear_model sqlalchemy"
+).split():
+    importlib.import_module(name)
+# All is compiled, so nothing has to be.
+import pandas, pathlib
+assert list((pathlib.Path(pandas.__file__).parent / "__pycache__").glob("__init__.*.pyc"))
+print(sys.version_info[:2], sys.executable)
+"""
+NOTEBOOK = {
+    "python3": "import pandas; print(pandas.Series([20, 22]).sum())",
+    "ir": "library(data.table); cat(data.table(a = c(20, 22))[, sum(a)])",
+}
+R = """
+for (name in c("DBI", "RPostgreSQL", "httr2", "jsonlite", "dplyr", "ggplot2", "renv"))
+  suppressMessages(library(name, character.only = TRUE))
+cat(reticulate::import("numpy")$sum(c(40, 2)))
+"""
+
+
+@pytest.fixture(scope="module")
+def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedPlatform]:
+    """An inventory with an environment of its own, whose images are built; nothing is deployed."""
+    own = DeployedPlatform(tmp_path_factory.mktemp("environments"))
+    own.write_inventory()
+    files = {"environment.yml": "summary: For a test\nparent: base\nsize: small\n", "packages.txt": "tree\n"}
+    tree_of(own.inventory / "environments" / own.name, files)
+    try:
+        own.must("image", "build", "python-r", own.name)
+        yield own
+    finally:
+        shutil.rmtree(own.root, ignore_errors=True)
+        tags = docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"dap/{own.name}").split()
+        subprocess.run(["docker", "rmi", *tags], capture_output=True, check=False)
+
+
+def images(platform: DeployedPlatform) -> dict[str, dict[str, str]]:
+    """What is told of each image that is not an older one, by name."""
+    told = json.loads(platform.must("image", "list", "--json"))
+    return {one["name"]: one for one in told if one["use"] != "older"}
+
+
+def said(image: str, script: str, *command: str) -> str:
+    """What a script prints in a container of an image, of which it is the standard input."""
+    argv = ["docker", *ANYBODY, image, *command]
+    done = subprocess.run(argv, input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def test_base_has_what_sessions_need_and_no_secret(platform: DeployedPlatform) -> None:
+    told = said(images(platform)["base"]["tag"], BASE, "sh").splitlines()
+    assert [line for line in told if not line.startswith(HIDDEN)] == []
+
+
+def test_python_works_for_any_user(platform: DeployedPlatform) -> None:
+    tag = images(platform)["python"]["tag"]
+    assert said(tag, PYTHON, "python") == "(3, 13) /usr/bin/python"
+    # Shells of every kind find it, also those that know only the system's own path.
+    assert said(tag, "python - <<'E'\nimport pandas\nE\n", "env", "-i", "bash", "--login") == ""
+    # A project's own environment has the packages, too.
+    own = "uv --quiet venv --system-site-packages .venv && .venv/bin/python -c 'import sklearn, mlflow'"
+    assert said(tag, own, "sh") == ""
+
+
+def test_notebooks_run_in_python_and_r(platform: DeployedPlatform) -> None:
+    tag = images(platform)["python-r"]["tag"]
+    assert said(tag, R, "Rscript", "-") == "42"
+    for kernel, code in NOTEBOOK.items():
+        cell: dict[str, Any] = {"cell_type": "code", "id": "one", "metadata": {}, "source": code}
+        cell |= {"outputs": [], "execution_count": None}
+        metadata = {"kernelspec": {"name": kernel, "display_name": kernel}}
+        book = {"cells": [cell], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+        run = ["jupyter", "nbconvert", "--stdin", "--execute", "--to", "notebook", "--stdout"]
+        (done,) = json.loads(said(tag, json.dumps(book), *run))["cells"]
+        assert "".join(done["outputs"][0]["text"]).strip() == "42"
+
+
+def test_changed_list_is_a_new_image_and_the_difference_is_told(platform: DeployedPlatform) -> None:
+    name = platform.name
+    before = images(platform)[name]
+    base = images(platform)["base"]
+    assert (before["parent"], before["use"]) == (base["tag"], "unused")
+    assert before["digest"].startswith("sha256:") and before["size"] > base["size"]
+    refused = platform.dap("image", "diff", name)
+    assert (refused.returncode, refused.stderr.replace(".venv/bin/dap", "dap")) == (
+        2,
+        f"error: localhost has one build of {name}, and none to compare it with\n"
+        f"  next: name two of: dap -e {name} image list\n",
+    )
+    (platform.inventory / "environments" / name / "packages.txt").write_text("# another\nbc\n")
+    platform.must("image", "build", name)
+    assert images(platform)[name]["tag"] != before["tag"]
+    told = json.loads(platform.must("image", "diff", name, "--json"))
+    assert [(one["name"], one["before"] != "", one["after"] != "") for one in told["changes"]] == [
+        ("bc", False, True),
+        ("tree", True, False),
+    ]
+    # What is upon it brings just what its lists say.
+    brought = json.loads(platform.must("image", "diff", "base", "python", "--json"))["changes"]
+    assert {one["before"] for one in brought} == {""}
+    assert {one["kind"] for one in brought} == {"deb", "pypi"}
+
+
+def test_bill_of_materials_has_the_packages_of_all_managers(platform: DeployedPlatform) -> None:
+    told = json.loads(platform.must("image", "sbom", "python-r"))
+    assert (told["bomFormat"], told["specVersion"]) == ("CycloneDX", "1.5")
+    names = {one["purl"].partition("@")[0] for one in told["components"]}
+    assert names >= {"pkg:deb/debian/openssh-server", "pkg:deb/debian/r-base-core", "pkg:pypi/scikit-learn"}
+    locked = Path("environments/python/requirements.txt").read_text(encoding="utf-8")
+    pinned = {line.split("==")[0] for line in locked.splitlines() if "==" in line and ";" not in line}
+    assert {f"pkg:pypi/{name}" for name in pinned} <= names
+    assert len({one["bom-ref"] for one in told["components"]}) == len(told["components"])
