@@ -59,7 +59,8 @@ def _volumes(service: Document) -> bool:
         if not isinstance(mount, dict) or mount.get("type") != "bind":
             return False
         source = mount["source"]
-        if not (mount.get("read_only") or source.startswith(own) or SOCKETS.search(source)):
+        writable = source.startswith(own) or source in service.get("x-folders", ())
+        if not (mount.get("read_only") or writable or SOCKETS.search(source)):
             return False
     return True
 
@@ -108,8 +109,8 @@ def broken(service: Document, exceptions: Mapping[str, str]) -> list[str]:
 
     Args:
         service: the service as Compose reads it, and besides ``x-name``, ``x-data`` (folder of all services'
-            data), ``x-ports`` (address and number of every port that may be published) and ``x-job`` (whether
-            it runs to its end).
+            data), ``x-ports`` (address and number of every port that may be published), ``x-job`` (whether
+            it runs to its end) and, where other folders may be written, ``x-folders``.
         exceptions: the manifest's, key to reason.
     """
     found = []

@@ -23,6 +23,7 @@ from dap.layout import secrets_dir, shown
 from dap.verbs.bundle import bundle, bundle_option
 from dap.verbs.ca import ca
 from dap.verbs.ci import pipeline, runner
+from dap.verbs.dev import dev, ssh_config
 from dap.verbs.image import image
 from dap.verbs.init import init
 from dap.verbs.secret import secret
@@ -288,6 +289,8 @@ def rotate(inventory: str, secrets: Sequence[str], only_list: bool, prove: bool,
 
 main.add_command(secret)
 main.add_command(user)
+main.add_command(dev)
+main.add_command(ssh_config)
 main.add_command(image)
 main.add_command(bundle)
 main.add_command(runner)

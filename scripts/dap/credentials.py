@@ -190,6 +190,10 @@ class Credentials:
         """What tokens of new runners are sealed with on their way here."""
         return self._value("runner.seal", 40)
 
+    def stored(self, key: str) -> Secret:
+        """A text of the store that keys are derived from."""
+        return self._value(key)
+
     def runner_system_id(self, host: str) -> Secret:
         """What tells a runner host from others."""
         return self._value(f"runner.system_id.{host}", 12)

@@ -14,6 +14,7 @@ from typing import Any
 
 from dap.configuration import wording
 from dap.credentials import PIPELINES, Credentials, given_keys
+from dap.dev.containers import AUTHORITY, host_key_of
 from dap.errors import RefusedError
 from dap.gitlab.runners import all_runners
 from dap.layout import secrets_dir
@@ -134,6 +135,10 @@ def fixed(site: Site) -> dict[str, str]:
             reasons[runner.key] = (
                 "is GitLab's to give; remove the runner there and deploy, and it gets another"
             )
+    if site.dev_containers:
+        reasons[AUTHORITY] = "is what users' SSH clients trust"
+    for box in site.dev_containers:
+        reasons[host_key_of(box.name)] = "is what the host key of a development container is made of"
     with_keys = [key for key in rotatable(site) if key.endswith(".s3_secret_key")]
     for key in with_keys:
         reasons[key.removesuffix("secret_key") + "access_key"] = f"is the name of a key; rotate {key}"

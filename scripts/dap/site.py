@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dap.configuration.inventory import Host, Inventory, load_inventory
 from dap.configuration.schema import Platform, ServiceSettings, User
+from dap.dev.containers import DevContainer, resolve
 from dap.errors import ConfigurationError, DapError, Finding
 from dap.images import environments
 from dap.images.builds import BASE
@@ -71,6 +72,7 @@ class Site:
         external: services in whose place the operator names a server.
         chosen_environments: those that the operator wants, by name.
         known_environments: all that there are, by name.
+        dev_containers: what users work in.
     """
 
     inventory: Inventory
@@ -79,12 +81,25 @@ class Site:
     external: Mapping[str, Service] = field(default_factory=dict)
     chosen_environments: Mapping[str, Environment] = field(default_factory=dict)
     known_environments: Mapping[str, Environment] = field(default_factory=dict)
+    dev_containers: tuple[DevContainer, ...] = ()
 
     @property
     def environments(self) -> Mapping[str, Environment]:
         """The environments whose images hosts run, by name."""
         used = any(service.manifest.environments for service in self.services.values())
-        return self.chosen_environments if used else {}
+        of_containers = {one.environment for one in self.dev_containers}
+        developed = {name: self.known_environments[name] for name in sorted(of_containers)}
+        return {**(self.chosen_environments if used else {}), **developed}
+
+    def dev_environments_on(self, host: Host) -> frozenset[str]:
+        """The environments of the development containers of ``host``."""
+        return frozenset(one.environment for one in self.dev_containers if one.host.name == host.name)
+
+    def dev_beside(self, host: Host) -> bool:
+        """Whether development containers may run on ``host`` beside the services that have public names."""
+        inventory = self.inventory
+        alone = len(inventory.hosts) == 1
+        return host.name == inventory.service_host.name and (alone or host in inventory.runner_hosts)
 
     @property
     def platform(self) -> Platform:
@@ -238,7 +253,9 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     )
     known, wrong_environments = environments.load_environments(environment_folders, {*services, BASE})
     wanted = inventory.platform.environments
+    dev_containers, dev_findings = resolve(inventory, environment_folders, file)
     findings = [
+        *dev_findings,
         *customization.findings(roots[1], folders),
         *wrong_environments,
         *environments.unknown(wanted, environment_folders, file),
@@ -256,7 +273,7 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     left_out = {name: (services[name], reason) for name, reason in reasons.items()}
     builds = inventory.platform.runners.image_builds.enabled
     chosen = environments.chosen(known, wanted, with_builder=builds)
-    site = Site(inventory, kept, left_out, external, chosen, known)
+    site = Site(inventory, kept, left_out, external, chosen, known, dev_containers)
     # It asks for servers, which know what a site is.
     from dap import collisions
 
@@ -281,7 +298,7 @@ def _unreachable(site: Site) -> Iterator[Finding]:
 
 
 def _ports_twice(site: Site) -> Iterator[Finding]:
-    """Services that publish the same port of one host."""
+    """Services, and development containers, that publish the same port of one host."""
     for host in site.inventory.hosts:
         owners: dict[int, str] = {}
         for service in site.services_on(host).values():
@@ -295,4 +312,15 @@ def _ports_twice(site: Site) -> Iterator[Finding]:
                         str(number),
                         f"is published by {owner} already",
                         "write another number",
+                    )
+        for box in site.dev_containers:
+            if box.host.name == host.name and box.port:
+                owner = owners.setdefault(box.port, f"dev_containers[{box.index}]")
+                if owner != f"dev_containers[{box.index}]":
+                    yield Finding(
+                        shown(site.inventory.platform_file),
+                        f"dev_containers[{box.index}].port",
+                        str(box.port),
+                        f"is published by {owner} already",
+                        "write another number, or remove it",
                     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from dap.credentials import Login
 from dap.deployment.outcome import Outcome
+from dap.dev.working import KnownContainer
 from dap.gitlab.ci import KnownRunner
 from dap.images.listing import Change, Known
 from dap.plan.text import left_alone
@@ -90,6 +91,33 @@ def of_runners(runners: Sequence[KnownRunner]) -> str:
         for one in runners
     ]
     return table(["RUNNER", "STATE", "JOBS", "TAGS", "VERSION"], rows) if rows else "No runners."
+
+
+def of_dev_containers(
+    containers: Sequence[KnownContainer], unreached: Mapping[str, str], inventory: str
+) -> str:
+    """The answer of ``dap dev list``."""
+    rows = [
+        [
+            one.name,
+            one.user,
+            one.environment,
+            one.host,
+            str(one.port or "-"),
+            f"{one.state}, outdated" if one.outdated and one.state == "running" else one.state,
+            one.since or "-",
+        ]
+        for one in containers
+    ]
+    head = ["CONTAINER", "USER", "ENVIRONMENT", "HOST", "PORT", "STATE", "SINCE"]
+    lines = [table(head, rows) if rows else "No development containers."]
+    lines += [f"{host}: {reason}" for host, reason in unreached.items()]
+    old = [one.name for one in containers if one.outdated and one.state == "running" and one.port]
+    if old:
+        lines.append(f"next: dap -e {inventory} dev recreate {old[0]}, which ends what runs in it")
+    if any(one.state == "missing" or not one.port for one in containers):
+        lines.append(f"next: dap -e {inventory} deploy")
+    return "\n".join(lines)
 
 
 def of_credentials(logins: Sequence[Login]) -> str:

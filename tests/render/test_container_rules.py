@@ -147,22 +147,27 @@ def test_every_service_keeps_every_rule_or_its_manifest_says_why_not(rendering: 
     assert found == {}
 
 
-def test_a_compose_file_holds_one_service_and_jobs_see_those_with_public_names_only(
+def test_a_compose_file_holds_one_service_and_users_see_those_with_public_names_only(
     rendering: Rendering,
 ) -> None:
     network = rendering.settings.get("platform_name", "dap")
     assert len(rendering.files) >= 7
+    alone = len({host for host, _ in rendering.files}) == 1
     for place, document in rendering.files.items():
         assert set(document) <= {"services", "networks", "secrets"}, place
         assert list(document["services"]) == [place[1]]
         with_jobs = (place[0], "gitlab-runner") in rendering.files
         jobs = {"jobs": {"name": f"{network}-jobs"}} if with_jobs else {}
-        assert document["networks"] == {"default": {"name": network}, **jobs}, place
-        public = place[1] in ("nginx-proxy", "postgres-data", "gitlab-runner")
+        # Development containers are on runner hosts, and on a machine that is alone.
+        dev = {"dev": {"name": f"{network}-dev"}} if alone else {}
+        assert document["networks"] == {"default": {"name": network}, **jobs, **dev}, place
+        public = place[1] in ("nginx-proxy", "postgres-data")
         found = document["services"][place[1]]["networks"]
-        assert list(found) == ["default", *["jobs"] * (with_jobs and public)], place
+        in_jobs = with_jobs and (public or place[1] == "gitlab-runner")
+        assert list(found) == ["default", *["jobs"] * in_jobs, *["dev"] * (alone and public)], place
         # Inside it has no other names than outside.
-        assert place[1] not in found.get("jobs", {}).get("aliases", [])
+        for other in ("jobs", "dev"):
+            assert place[1] not in found.get(other, {}).get("aliases", [])
 
 
 def test_a_service_is_given_its_own_secret_files_only(rendering: Rendering) -> None:

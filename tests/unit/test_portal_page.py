@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dap.errors import DapError
-from dap.rendering.render import _render
+from dap.rendering.templates import render_template
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 PAGE = COMPOSE / "portal" / "config"
@@ -92,7 +92,7 @@ def sample(**changes: Any) -> dict[str, Any]:
 
 def render(folder: Path, name: str, context: dict[str, Any]) -> str:
     """Renders exactly as a deployment does: how blocks are trimmed decides where a snippet's lines end."""
-    return _render(folder / f"{name}.j2", context)
+    return render_template(folder / f"{name}.j2", context)
 
 
 class Document(HTMLParser):

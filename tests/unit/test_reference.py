@@ -96,6 +96,7 @@ def test_example_has_every_key_and_what_is_commented_out_is_valid() -> None:
         ),
         *(f"{section}[].{key}" for section in ("users", "projects") for key in example[section][0]),
         *(f"services.<service>.{key}" for key in example["services"]["mlflow"]),
+        *(f"dev_containers[].{key}" for key in example["dev_containers"][0]),
         *(f"runners.{key}" for key in example["runners"]),
         *(f"runners.image_builds.{key}" for key in example["runners"]["image_builds"]),
         *(f"runners.hosts.<host>.{key}" for key in example["runners"]["hosts"]["alpha"]),

@@ -309,7 +309,7 @@ def _judge_ports(facts: HostFacts, wants: Wants) -> list[Finding]:
             if occupant.port == port and overlaps(address, occupant.address)
         }
         for holder, project in sorted(holders):
-            if project and project == wants.project:
+            if project and project in (wants.project, f"{wants.project}-dev"):
                 continue
             owner = f"{holder} of the Compose project {project}" if project else holder
             findings.append(

@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import PurePosixPath
 
 from dap.configuration import wording
+from dap.configuration.dev_containers import containers_differ, containers_have_users, user_numbers_differ
 from dap.configuration.wording import Fault, Location
 
 Rule = Callable[["Settings"], Iterator[Fault]]
@@ -173,6 +174,9 @@ RULES: tuple[Rule, ...] = (
     users_are_not_projects,
     members_are_users,
     services_are_known,
+    user_numbers_differ,
+    containers_have_users,
+    containers_differ,
 )
 
 

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from dap.configuration import values
+from dap.configuration.dev_containers import DevContainer
 from dap.configuration.rules import Settings, broken_rules
 from dap.configuration.runners import Runners
 from dap.configuration.section import Section
@@ -194,6 +195,16 @@ class User(Section):
         default=(),
         description="Public SSH keys for Git. Those that people add in GitLab stay beside them.",
         examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 ada@laptop"]],
+    )
+    uid: Annotated[
+        int | None, Field(ge=1000, le=59999), BeforeValidator(values.number("a number", 1000, 59999))
+    ] = Field(
+        default=None,
+        description=(
+            "Number that files in homes belong to, on all hosts. Without it, one from 20000 on, which the"
+            " user keeps."
+        ),
+        examples=[20001],
     )
     gitlab_account: values.Switch = Field(
         default=True,
@@ -479,6 +490,11 @@ class Platform(Section):
             " All that are not large, without it."
         ),
         examples=[["python-r"]],
+    )
+    dev_containers: tuple[DevContainer, ...] = Field(
+        default=(),
+        description="Containers that users work in, over SSH.",
+        examples=[[{"user": "ada", "environment": "python", "memory": "16g"}]],
     )
     runners: Runners = Field(
         default=Runners(),

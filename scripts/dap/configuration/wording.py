@@ -247,6 +247,14 @@ def unknown_member(suggestion: str) -> Wording:
     return Wording("is not the name of a user", suggestion)
 
 
+def user_without_key(location: str) -> Wording:
+    return Wording("has no SSH key, and there is no other way in", f"write a public key to {location}")
+
+
+def same_number(other: str) -> Wording:
+    return Wording(f"is also {other}", "write a different number, or remove it")
+
+
 def unknown_service(suggestion: str) -> Wording:
     return Wording("is not a service of the platform", suggestion)
 

@@ -23,6 +23,7 @@ from dap.deployment.preflight import facts_of, find_oversized, judge, left_out, 
 from dap.deployment.prepared import Prepared
 from dap.deployment.progress import Progress
 from dap.deployment.selection import TAGS, Selection, select
+from dap.dev import deploying
 from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
 from dap.files import make_private_folder, temporary_folder
@@ -136,6 +137,8 @@ class Deployment:
             if asked.sealed and not check:
                 self._keep_tokens(store, asked.sealed)
                 self._bring(store, looked, selection, diff=diff, again=True, tags=_TAKE_TOKENS)
+            if not selection:
+                deploying.bring(self.site, store, self.outcome, self.progress, check=check)
         return self.outcome
 
     def _keep_tokens(self, store: SecretStore, sealed: Sequence[str]) -> None:
@@ -214,8 +217,10 @@ class Deployment:
                 "registries": [],
             }
             with self.progress.step("Remove containers and files"):
+                # First: they are in a network of the services.
+                self.outcome.changes = deploying.remove_all(self.site, store)
                 run = self._play(variables, playbook="destroy")
-            self.outcome.changes = run.changed
+            self.outcome.changes += run.changed
             if with_data:
                 # Last: as long as a host may still hold data, its passwords are kept.
                 shutil.rmtree(self.secrets_folder)

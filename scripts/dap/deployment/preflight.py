@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dap.configuration.inventory import Host
+from dap.dev.numbers import address_on, ports_on
 from dap.errors import Finding, Problems
 from dap.hosts.ansible import Run
 from dap.hosts.facts import HostFacts
@@ -44,6 +45,14 @@ def wanted(site: Site, host: Host) -> dict[str, Any]:
             }
             for service in services.values()
             for port in service.manifest.ports
+        ]
+        + [
+            {
+                "port": port,
+                "address": address_on(site, host),
+                "service": f"the development container {name}",
+            }
+            for name, port in ports_on(site, host).items()
         ],
         "memory_required_mib": (_MEMORY_MIB if services else 512) + memory,
         "disk_required_gib": _DISK_GIB + disk // 1024,
@@ -149,17 +158,45 @@ def judge(
 def find_oversized(site: Site, facts: Mapping[str, HostFacts], problems: Problems) -> None:
     """Find limits that a host cannot give: the engine takes more cores than there are for an error."""
     for host in (host for host in site.inventory.hosts if host.name in facts):
-        cores = facts[host.name].cpus
         for name, settings in site.platform.services.items():
-            if name in site.services_on(host) and settings.cpus and settings.cpus > cores:
-                finding = Finding(
-                    shown(site.inventory.platform_file),
-                    f"services.{name}.cpus",
-                    str(settings.cpus),
-                    f"is more than the {cores} cores of {host.name}",
-                    f"write at most {cores}, or remove it",
+            if name in site.services_on(host):
+                _find_cores(site, host, facts, (f"services.{name}.cpus", settings.cpus), problems)
+        for box in site.dev_containers:
+            if box.host.name != host.name:
+                continue
+            where = f"dev_containers[{box.index}]"
+            _find_cores(site, host, facts, (f"{where}.cpus", box.settings.cpus), problems)
+            if mebibytes(box.settings.memory) > facts[host.name].memory_mib:
+                problems.add(
+                    Finding(
+                        shown(site.inventory.platform_file),
+                        f"{where}.memory",
+                        box.settings.memory,
+                        f"is more than the {facts[host.name].memory_mib} MiB of {host.name}",
+                        f"write at most {facts[host.name].memory_mib}m, or name another host",
+                    )
                 )
-                problems.add(finding)
+
+
+def _find_cores(
+    site: Site,
+    host: Host,
+    facts: Mapping[str, HostFacts],
+    setting: tuple[str, float | None],
+    problems: Problems,
+) -> None:
+    where, wanted_cores = setting
+    cores = facts[host.name].cpus
+    if wanted_cores and wanted_cores > cores:
+        problems.add(
+            Finding(
+                shown(site.inventory.platform_file),
+                where,
+                str(wanted_cores),
+                f"is more than the {cores} cores of {host.name}",
+                f"write at most {cores}, or remove it",
+            )
+        )
 
 
 def _clock(facts: dict[str, Any]) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from dap.containers import list_containers
 from dap.credentials import Credentials
 from dap.errors import RefusedError
 from dap.hosts.facts import HostFacts
-from dap.rendering.render import project_file
+from dap.rendering.templates import project_file
 from dap.rendering.tree import HostTree
 from dap.services.choices import needed_by
 from dap.services.manifest import Service
@@ -56,7 +56,9 @@ class Selection:
         included = [name for name in tree.services if name in {*deployed, *here}]
         included += sorted({*deployed} - {*included})
         data = {f"{site.platform.paths.data}/{name}" for name in here}
-        project = project_file(site.platform.platform_name, included, with_jobs=tree.with_jobs)
+        project = project_file(
+            site.platform.platform_name, included, with_jobs=tree.with_jobs, with_dev=tree.with_dev
+        )
         return replace(
             tree,
             files=[project if file.path == PROJECT_FILE else file for file in tree.files],

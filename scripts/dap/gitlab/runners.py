@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dap import http_proxy
+from dap import client_variables, http_proxy
 from dap.configuration.inventory import Host
 from dap.configuration.runners import DEFAULT, FREE_DISK, IMAGE_BUILDS, HostLimits, Limits
 from dap.errors import DapError
@@ -33,11 +33,6 @@ _MIB_FOR_A_JOB = 2048
 _LEAST_MIB = 512
 # What the host itself and its engine are left.
 _MIB_FOR_THE_HOST = 512
-# Python, Go, R, OpenSSL; requests and pip; curl; Git; Node; boto3 and AWS; PostgreSQL.
-_CA_VARIABLES = (
-    *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"),
-    *("AWS_CA_BUNDLE", "PGSSLROOTCERT"),
-)
 
 
 @dataclass(frozen=True)
@@ -269,5 +264,5 @@ def _job_hosts(site: Site, here: Here) -> list[str]:
 
 def _job_environment(site: Site) -> list[str]:
     """What programs in jobs read: the authorities to trust, and the site's proxy."""
-    values = dict.fromkeys(_CA_VARIABLES, CA_IN_JOBS) | http_proxy.environment(site)
+    values = client_variables.of_trust(CA_IN_JOBS) | http_proxy.environment(site)
     return [f"{name}={value}" for name, value in values.items()]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dap import client_variables
 from dap.configuration.schema import User
 from dap.credentials import PIPELINES, Credentials
 from dap.gitlab import runners
 from dap.images import builds
 from dap.images.environments import variable_of
 from dap.rendering.portal import connect
-from dap.servers import public_address, servers
+from dap.servers import servers
 from dap.services.manifest import Service
 from dap.site import GITLAB, ProjectNames, Site
 
@@ -78,21 +79,21 @@ def _variable(key: str, value: str, *, secret: bool = False, file: bool = False)
     return {"key": key, "value": value, "masked": masked, "file": file}
 
 
+def _variables(values: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    return (_variable(key, value) for key, value in values.items())
+
+
 def _of_everybody(site: Site, credentials: Credentials, trusted: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     """What the pipelines of all projects may use: whoever has an account can read it."""
-    where = connect(site)
     bundle = b"".join(trusted).decode()
     if 0 < len(bundle) <= _LONGEST:
         yield _variable("DAP_CA_FILE", bundle, file=True)
-    if where["mlflow_url"]:
+    if tracking := client_variables.of_tracking(site):
         login = next(user for user in credentials.web_users() if user.name == PIPELINES)
-        yield _variable("MLFLOW_TRACKING_URI", where["mlflow_url"])
+        yield from _variables(tracking)
         yield _variable("MLFLOW_TRACKING_USERNAME", login.name)
         yield _variable("MLFLOW_TRACKING_PASSWORD", login.password.reveal(), secret=True)
-    if where["s3_url"]:
-        region = next(server.region for server in servers(site, "s3") if server.service.manifest.projects)
-        yield _variable("AWS_ENDPOINT_URL", where["s3_url"])
-        yield _variable("AWS_DEFAULT_REGION", region)
+    yield from _variables(client_variables.of_storage(site))
     for name, tag in builds.tags_of(site.environments).items():
         yield _variable(variable_of(name), tag)
 
@@ -108,12 +109,9 @@ def _of_project(site: Site, credentials: Credentials, project: ProjectNames) -> 
     for server in servers(site, "postgres"):
         if server.service.manifest.projects:
             login = credentials.project_database(project, server)
-            host, _, port = public_address(site, server).rpartition(":")
             # Not for everybody: a variable of GitLab's wins over one in a pipeline's file, where somebody may
             # have a server of a job's own in mind.
-            yield _variable("PGHOST", host)
-            yield _variable("PGPORT", port)
-            yield _variable("PGSSLMODE", server.sslmode if server.external else "verify-full")
+            yield from _variables(client_variables.of_database(site, server))
             yield _variable("PGDATABASE", login.name)
             yield _variable("PGUSER", login.user)
             yield _variable("PGPASSWORD", login.password.reveal(), secret=True)

@@ -147,9 +147,15 @@ class Images:
     pulls: list[Pull]
     environments: frozenset[str] = frozenset()
 
-    def of(self, services: Mapping[str, Service]) -> Images:
-        """What is needed for ``services``: their images, and what those are built upon."""
-        needed = {service.manifest.image.same_as or name for name, service in services.items()}
+    def of(self, services: Mapping[str, Service], environments: Collection[str] = ()) -> Images:
+        """What is needed for ``services``, and what that is built upon.
+
+        Args:
+            environments: those that are needed besides.
+        """
+        needed = {*environments} | {
+            service.manifest.image.same_as or name for name, service in services.items()
+        }
         if any(service.manifest.environments for service in services.values()):
             needed |= self.environments
         return Images(

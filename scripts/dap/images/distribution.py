@@ -82,13 +82,14 @@ class Distribution:
         service_host = self.site.inventory.service_host
         services = self._services(host)
         if self.registry is None:
-            return HostImages(self.every.of(services), [])
+            return HostImages(self.every.of(services, self._environments(host)), [])
         if host.name == service_host.name:
             # Also those that only others run: it has them for whichever host lacks them one day.
             for other in self.site.inventory.hosts:
                 services |= self._services(other)
-            return HostImages(self.every.of(services), [])
-        needed = self.every.of(services)
+            every = [name for other in self.site.inventory.hosts for name in self._environments(other)]
+            return HostImages(self.every.of(services, every), [])
+        needed = self.every.of(services, self._environments(host))
         by_digest = [pull for pull in needed.pulls if "@" in pull.reference]
         named = {build.name: build.tag for build in needed.run}
         named |= {pull.name: pull.reference for pull in needed.pulls if pull not in by_digest}
@@ -116,6 +117,10 @@ class Distribution:
 
     def _services(self, host: Host) -> dict[str, Service]:
         return self.selection.of(self.site.services_on(host))
+
+    def _environments(self, host: Host) -> frozenset[str]:
+        """The environments of the development containers of a host; none where only services are chosen."""
+        return frozenset() if self.selection else self.site.dev_environments_on(host)
 
 
 def _path(reference: str) -> str:

@@ -48,6 +48,7 @@ class Plan:
         containers: of services.
         images: built or fetched.
         certificates: issued anew; services read them at a signal, or because they are replaced anyway.
+        dev: development containers; those that run are left as they are.
         provisioning: databases, roles, buckets, keys and accounts.
         hosts: packages, Docker, trusted CAs, names.
         files: below the platform's root, and data folders that are made.
@@ -60,6 +61,7 @@ class Plan:
     containers: list[ContainerChange] = field(default_factory=list)
     images: list[Change] = field(default_factory=list)
     certificates: list[Issued] = field(default_factory=list)
+    dev: list[Change] = field(default_factory=list)
     provisioning: list[Change] = field(default_factory=list)
     hosts: list[Change] = field(default_factory=list)
     files: list[Change] = field(default_factory=list)
@@ -81,7 +83,7 @@ class Plan:
     def changes(self) -> list[Change]:
         """Every single change in words. A new certificate counts by its files."""
         containers = [Change(one.host, f"{one.service}: container {one.action}") for one in self.containers]
-        return [*containers, *self.images, *self.provisioning, *self.hosts, *self.files]
+        return [*containers, *self.dev, *self.images, *self.provisioning, *self.hosts, *self.files]
 
     @property
     def count(self) -> int:

@@ -18,6 +18,7 @@ def of_plan(plan: Plan, site: Site, warnings: Sequence[str] = ()) -> str:
     head = f"{count} change{'s' if count != 1 else ''} would be made" if count else "Nothing would change."
     sections = [
         ("Services", _containers(plan, several)),
+        ("Development containers", _lines(plan.dev, several)),
         ("Images", _lines(plan.images, several)),
         ("Certificates", [f"{one.service}: issued anew, because {one.reason}" for one in plan.certificates]),
         ("Databases, buckets and accounts", _lines(plan.provisioning, several)),

@@ -72,6 +72,7 @@ _AREA_OF = {
     "dap.external": "Provisioning",
     "dap.jobs": "Provisioning",
     "dap.provisioning": "Provisioning",
+    "dap.dev": "Development containers",
     "dap.status": "Verification",
     "dap.verify": "Verification",
 }
@@ -92,6 +93,10 @@ _AREAS = {
     "Docker and images": "The engine on a host, and the images that are built, pulled or carried there.",
     "Services": "The services' manifests and Compose files, your own included, and the containers.",
     "Provisioning": "The jobs that make databases, buckets and accounts inside the services.",
+    "Development containers": (
+        "The containers that users work in, see"
+        " [give development containers](../how-to/give-development-containers.md)."
+    ),
     "Verification": "`dap verify` and `dap status`: what a user would find.",
 }
 
@@ -155,6 +160,10 @@ _ADVICE = (
 )
 # Where none of these fits.
 _AREA_ADVICE = {
+    "Development containers": (
+        "correct what it names on that host, or in dev_containers of platform.yml, then deploy again;"
+        " dap dev logs <container> shows what a container has said"
+    ),
     "Provisioning": "see what the service says: dap logs <service>, then deploy again",
     "Verification": (
         "dap status shows what does not run, dap logs <service> why; dap deploy heals what has drifted"

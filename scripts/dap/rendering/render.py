@@ -7,7 +7,6 @@ in `dap.services.container`.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,18 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
-
 from dap.configuration.inventory import Host
 from dap.credentials import Credentials, stable_bcrypt
-from dap.errors import DapError
 from dap.gitlab import runners
 from dap.gitlab.runners import Here, runs_jobs
 from dap.hosts.facts import HostFacts
-from dap.layout import shown
 from dap.provisioning import desired_state
 from dap.rendering.portal import portal_context
+from dap.rendering.templates import as_yaml, digest_of, fragment_of, project_file, render_template
 from dap.rendering.tree import Directory, File, HostTree
 from dap.servers import server_named, servers
 from dap.services import container
@@ -65,12 +60,14 @@ class Renderer:
             host: which of them it is; the service host without it.
         """
         here = Here(host or self.site.inventory.service_host, facts, address)
-        tree = HostTree(with_jobs=runs_jobs(self.site, here.host))
+        tree = HostTree(with_jobs=runs_jobs(self.site, here.host), with_dev=self.site.dev_beside(here.host))
         for service in services:
             self._add_service(tree, service, here)
         if tree.services:
             name = self.site.platform.platform_name
-            tree.files.append(project_file(name, tree.services, with_jobs=tree.with_jobs))
+            tree.files.append(
+                project_file(name, tree.services, with_jobs=tree.with_jobs, with_dev=tree.with_dev)
+            )
         return tree
 
     def _add_service(self, tree: HostTree, service: Service, here: Here) -> None:
@@ -88,7 +85,7 @@ class Renderer:
             )
             for name, owner in self.site.secrets_of(service).items()
         ]
-        fragment = _fragment(service.fragment, context)
+        fragment = fragment_of(service.fragment, context)
         override = self.site.customization(service) / OVERRIDE
         secret += self._login_files(service)
         live = self._rendered(service, "live", private, "0400", manifest.user)
@@ -104,14 +101,15 @@ class Renderer:
             config=bool(config),
             trust=bool(trust),
             secrets=sorted(Path(file.path).name for file in secret),
-            config_hash=_digest([*config, *counted, File("ca", b"".join(self.tls.trusted))]),
+            config_hash=digest_of([*config, *counted, File("ca", b"".join(self.tls.trusted))]),
             address=here.address,
             live=bool(live),
             with_jobs=tree.with_jobs,
+            with_dev=tree.with_dev,
         )
-        own = _fragment(override, context, service.name) if override.is_file() else None
+        own = fragment_of(override, context, service.name) if override.is_file() else None
         compose = container.complete(fragment, rules, own)
-        tree.files += [File(f"{service.name}/compose.yaml", _yaml(compose)), *config, *trust]
+        tree.files += [File(f"{service.name}/compose.yaml", as_yaml(compose)), *config, *trust]
         tree.secret_files += [*secret, *live, *self._tls(service)]
         tree.reload += _reloads(service, bool(live))
         tree.commands += self._commands(service, private)
@@ -174,7 +172,9 @@ class Renderer:
         return {
             "service": service.name,
             "command": entry.command,
-            "input": base64.b64encode(_render(service.folder / entry.input, context).encode()).decode(),
+            "input": base64.b64encode(
+                render_template(service.folder / entry.input, context).encode()
+            ).decode(),
             "secret": self.credentials.secret(service, secret).reveal(),
             "change": f"{service.name}: {secret} set",
         }
@@ -196,7 +196,7 @@ class Renderer:
         for path in service.templates(kind):
             relative = path.relative_to(service.folder)
             if path.suffix == ".j2":
-                content = _render(path, context).encode()
+                content = render_template(path, context).encode()
                 relative = relative.with_suffix("")
             else:
                 content = path.read_bytes()
@@ -277,7 +277,7 @@ class Renderer:
         files = {
             name: self.site.customization(service) / SNIPPET for name, service in self.site.services.items()
         }
-        return {name: _render(file, context) for name, file in files.items() if file.is_file()}
+        return {name: render_template(file, context) for name, file in files.items() if file.is_file()}
 
     def _secret_context(self, service: Service, here: Here) -> dict[str, Any]:
         """What only the templates in ``secrets/`` and ``live/`` and those of ``rotation`` see."""
@@ -328,64 +328,3 @@ def _reloads(service: Service, live: bool) -> list[dict[str, Any]]:
     if service.manifest.reload and live:
         paths.setdefault(service.manifest.reload, []).append(f"{service.name}/live/")
     return [{"service": service.name, "signal": signal, "paths": found} for signal, found in paths.items()]
-
-
-def project_file(name: str, services: Iterable[str], *, with_jobs: bool) -> File:
-    """The Compose file that joins those of the ``services`` of one host."""
-    include = [f"{service}/compose.yaml" for service in services]
-    return File(
-        "compose.yaml",
-        _yaml({"name": name, "include": include, "networks": container.network(name, with_jobs=with_jobs)}),
-    )
-
-
-def _fragment(file: Path, context: Mapping[str, Any], service: str = "") -> dict[str, Any]:
-    """A rendered Compose fragment; with ``service``, the one that has to be in it."""
-    text = _render(file, context)
-    try:
-        fragment = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise DapError(
-            f"{shown(file)}: what it renders to is not YAML: {reason}",
-            "correct the template at the line that is named; {{ … }} in a value often wants quotes around it",
-        ) from error
-    if not isinstance(fragment, dict) or list(fragment) != ["services"]:
-        raise DapError(
-            f"{shown(file)}: wants one top-level key, services",
-            "move networks, volumes and the like below the service, or remove them: the platform sets them",
-        )
-    if service and (not isinstance(fragment["services"], dict) or list(fragment["services"]) != [service]):
-        raise DapError(
-            f"{shown(file)}: wants exactly one service, {service}",
-            f"keep services.{service} only; another service gets a folder of its own",
-        )
-    return fragment
-
-
-def _render(template: Path, context: Mapping[str, Any]) -> str:
-    html = ".html" in template.name
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, template.parents[1]]),
-        undefined=StrictUndefined,
-        # Compose files and configuration are no HTML: escaping would corrupt them.
-        autoescape=html,  # noqa: S701
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    try:
-        return environment.get_template(template.name).render(context)
-    except TemplateError as error:
-        raise DapError(f"{template}: {error}", "correct the template") from error
-
-
-def _yaml(data: Mapping[str, Any]) -> bytes:
-    return yaml.safe_dump(dict(data), sort_keys=False, width=110).encode()
-
-
-def _digest(files: Iterable[File]) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda file: file.path):
-        digest.update(f"{file.path}\0{file.mode}\0{file.owner}\0".encode() + file.content + b"\0")
-    return digest.hexdigest()[:16]

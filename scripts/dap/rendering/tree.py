@@ -61,6 +61,7 @@ class HostTree:
         jobs: the service that runs the jobs, if it is on this host.
         only: files and folders that are brought into state; all if empty.
         with_jobs: whether CI jobs run on the host.
+        with_dev: whether development containers may run beside services with public names.
     """
 
     files: list[File] = field(default_factory=list)
@@ -74,3 +75,4 @@ class HostTree:
     jobs: list[str] = field(default_factory=list)
     only: list[str] = field(default_factory=list)
     with_jobs: bool = False
+    with_dev: bool = False

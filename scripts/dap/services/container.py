@@ -19,6 +19,7 @@ from dap.site import Site
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 JOBS = "jobs"
+DEV = "dev"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Rules:
         address: where the platform's names lead from this host.
         live: whether it has files that it reads again while it runs (mounted at /run/live).
         with_jobs: whether CI jobs run on this host.
+        with_dev: whether development containers may run beside the services that have public names.
     """
 
     site: Site
@@ -46,17 +48,27 @@ class Rules:
     address: str = ""
     live: bool = False
     with_jobs: bool = False
+    with_dev: bool = False
 
 
-def network(name: str, *, with_jobs: bool = False) -> dict[str, Any]:
-    """The network of a platform, and that of its CI jobs; declared alike in every file that is included."""
+def network(name: str, *, with_jobs: bool = False, with_dev: bool = False) -> dict[str, Any]:
+    """The network of a platform, and those of its CI jobs and development containers.
+
+    They are declared alike in every file that is included.
+    """
     jobs = {JOBS: {"name": jobs_network(name)}} if with_jobs else {}
-    return {"default": {"name": name}, **jobs}
+    dev = {DEV: {"name": dev_network(name)}} if with_dev else {}
+    return {"default": {"name": name}, **jobs, **dev}
 
 
 def jobs_network(name: str) -> str:
     """The network that CI jobs run in: of the services only those with public names are there."""
     return f"{name}-{JOBS}"
+
+
+def dev_network(name: str) -> str:
+    """The network of development containers: of the services only those with public names are there."""
+    return f"{name}-{DEV}"
 
 
 def complete(
@@ -89,13 +101,13 @@ def complete(
     base = _base(rules)
     if "healthcheck" in base:
         base["healthcheck"] |= _pace(own.get("healthcheck", {}).get("test", []))
-    merged = _merge(base, own)
+    merged = merge(base, own)
     settings = rules.site.settings(service)
-    merged = _merge(merged, {"environment": dict(settings.environment)} if settings.environment else {})
+    merged = merge(merged, {"environment": dict(settings.environment)} if settings.environment else {})
     if override is not None:
-        merged = _merge(merged, override["services"][service.name])
+        merged = merge(merged, override["services"][service.name])
     secrets = {f"{service.name}_{name}": {"file": f"./secrets/{name}"} for name in rules.secrets}
-    networks = network(rules.site.platform.platform_name, with_jobs=rules.with_jobs)
+    networks = network(rules.site.platform.platform_name, with_jobs=rules.with_jobs, with_dev=rules.with_dev)
     document = {"services": {service.name: merged}, "networks": networks}
     return document | ({"secrets": secrets} if secrets else {})
 
@@ -139,18 +151,8 @@ def _base(rules: Rules) -> dict[str, Any]:
     site, service, manifest = rules.site, rules.service, rules.service.manifest
     settings = site.settings(service)
     memory = memory_limit(site, service, rules.facts)
-    base: dict[str, Any] = {
-        "image": rules.image,
+    base = hardened(rules.image, manifest.user, memory, settings.pids or manifest.pids) | {
         "container_name": f"{site.platform.platform_name}-{service.name}",
-        "user": f"{manifest.user}:{manifest.user}",
-        "read_only": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
-        "restart": "unless-stopped",
-        "mem_limit": memory,
-        "memswap_limit": memory,
-        "pids_limit": settings.pids or manifest.pids,
-        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
         "environment": _environment(site, service),
         "tmpfs": ["/tmp:mode=1777"],  # noqa: S108  the container's own
         "volumes": _volumes(rules),
@@ -182,6 +184,22 @@ def _base(rules: Rules) -> dict[str, Any]:
         base |= {"profiles": ["jobs"], "restart": "no"}
         del base["container_name"], base["healthcheck"]
     return base
+
+
+def hardened(image: str, user: int, memory: int, pids: int) -> dict[str, Any]:
+    """What every container has, whatever runs in it."""
+    return {
+        "image": image,
+        "user": f"{user}:{user}",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "restart": "unless-stopped",
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "pids_limit": pids,
+        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
+    }
 
 
 def _environment(site: Site, service: Service) -> dict[str, str]:
@@ -220,22 +238,22 @@ def _published(address: str, number: int, port: Any) -> dict[str, Any]:
 
 def _volumes(rules: Rules) -> list[dict[str, Any]]:
     service, manifest = rules.service, rules.service.manifest
-    mounts = [_bind(CA_BUNDLE, CA_BUNDLE, read_only=True)]
+    mounts = [bind(CA_BUNDLE, CA_BUNDLE, read_only=True)]
     if rules.config:
-        mounts.append(_bind("./config", "/etc/dap", read_only=True))
+        mounts.append(bind("./config", "/etc/dap", read_only=True))
     if manifest.tls:
         # The folder, not the files: a renewed file replaces the old one, which a mounted file would not see.
-        mounts.append(_bind("./tls", "/run/tls", read_only=True))
+        mounts.append(bind("./tls", "/run/tls", read_only=True))
     if rules.live:
-        mounts.append(_bind("./live", "/run/live", read_only=True))
+        mounts.append(bind("./live", "/run/live", read_only=True))
     if manifest.trust_folder and rules.trust:
-        mounts.append(_bind("./trust", manifest.trust_folder, read_only=True))
+        mounts.append(bind("./trust", manifest.trust_folder, read_only=True))
     data = rules.site.platform.paths.data
-    mounts += [_bind(f"{data}/{service.name}/{entry.name}", entry.target) for entry in manifest.data]
+    mounts += [bind(f"{data}/{service.name}/{entry.name}", entry.target) for entry in manifest.data]
     return mounts
 
 
-def _bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
+def bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
     """A bind mount that fails when its source is missing, instead of making an empty folder there."""
     mount = {"type": "bind", "source": source, "target": target, "bind": {"create_host_path": False}}
     return mount | ({"read_only": True} if read_only else {})
@@ -250,6 +268,8 @@ def _networks(rules: Rules) -> dict[str, Any]:
     elif rules.with_jobs and rules.service.manifest.provides == "runner":
         # It has no business there: with it the network is made where none of the others is.
         found[JOBS] = {}
+    if rules.with_dev and public:
+        found[DEV] = {"aliases": public}
     return found
 
 
@@ -262,13 +282,13 @@ def _public_names(site: Site, service: Service) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """``own`` over ``base``: mappings merge, lists join, anything else is replaced."""
     merged = dict(base)
     for key, value in own.items():
         present = merged.get(key)
         if isinstance(present, dict) and isinstance(value, dict):
-            merged[key] = _merge(present, value)
+            merged[key] = merge(present, value)
         elif key == "tmpfs" and isinstance(present, list) and isinstance(value, list):
             # Of two entries for one path only the later one counts.
             merged[key] = list({entry.partition(":")[0]: entry for entry in [*present, *value]}.values())

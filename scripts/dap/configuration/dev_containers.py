@@ -1,0 +1,130 @@
+"""The settings of development containers: who gets which environment on which host, with how much."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from dap.configuration import values, wording
+from dap.configuration.section import Section
+from dap.configuration.wording import Fault
+
+if TYPE_CHECKING:
+    from dap.configuration.rules import Settings
+
+NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,48}[a-z0-9])?"
+MEMORY = "2g"
+SHARED_MEMORY = "1g"
+PROCESSES = 2048
+
+ContainerName = Annotated[
+    str,
+    StringConstraints(pattern=f"^{NAME_PATTERN}$"),
+    BeforeValidator(
+        values.name(
+            NAME_PATTERN,
+            "at most 50 small letters, digits and hyphens, with a letter first and no hyphen at the end",
+        )
+    ),
+]
+
+
+class DevContainer(Section):
+    """A container that a user works in, over SSH."""
+
+    user: Annotated[str, BeforeValidator(values.one_line(40))] = Field(
+        description="Whose it is: one of `users`, with at least one SSH key.", examples=["ada"]
+    )
+    environment: Annotated[str, BeforeValidator(values.one_line(40))] = Field(
+        description="The environment whose image it runs.", examples=["python"]
+    )
+    host: Annotated[str | None, BeforeValidator(values.one_line(253))] = Field(
+        default=None,
+        description=(
+            "The runner host that it is on, by its name in `hosts.yml`. Needed where there are several."
+        ),
+        examples=["alpha"],
+    )
+    name: ContainerName | None = Field(
+        default=None,
+        description="What it is called, also by `ssh`; `<user>-<environment>` without it.",
+        examples=["ada-python"],
+    )
+    memory: values.Memory = Field(
+        default=MEMORY, description="Most memory it may use, with unit `m` or `g`.", examples=["16g"]
+    )
+    cpus: values.Processors | None = Field(
+        default=None,
+        description="Most processors it may use, at most as many as the host has. Without it, all of them.",
+        examples=[4],
+    )
+    pids: Annotated[
+        int, Field(ge=16, le=32768), BeforeValidator(values.number("a number of processes", 16, 32768))
+    ] = Field(default=PROCESSES, description="Most processes and threads it may have.", examples=[4096])
+    shm: values.Memory = Field(
+        default=SHARED_MEMORY,
+        description="Most memory that its processes may share; what they use of it counts as memory.",
+        examples=["8g"],
+    )
+    port: values.Port | None = Field(
+        default=None,
+        description="Port of its SSH server on the host. Without it, one from 22001 on, which it keeps.",
+        examples=[22001],
+    )
+
+
+def name_of(user: str, environment: str) -> str:
+    """What a container is called for which no name is written."""
+    return re.sub(r"[._]", "-", f"{user}-{environment}")
+
+
+def containers_have_users(settings: Settings) -> Iterator[Fault]:
+    """The user of a development container is one of `users`, and has an SSH key."""
+    users = {
+        name: index
+        for index in range(settings.size("users"))
+        if isinstance(name := settings.get("users", index, "name"), str)
+    }
+    for index in range(settings.size("dev_containers")):
+        user = settings.get("dev_containers", index, "user")
+        if not isinstance(user, str):
+            continue
+        location = ("dev_containers", index, "user")
+        if user not in users:
+            advice = wording.one_of(user, users) if users else f"add it to users: - name: {user}"
+            yield Fault(location, wording.unknown_member(advice))
+        elif not settings.is_faulty("users", users[user]) and not settings.size(
+            "users", users[user], "ssh_keys"
+        ):
+            yield Fault(location, wording.user_without_key(f"users[{users[user]}].ssh_keys"))
+
+
+def containers_differ(settings: Settings) -> Iterator[Fault]:
+    """No two development containers have the same name."""
+    first_with: dict[str, int] = {}
+    for index in range(settings.size("dev_containers")):
+        written = settings.get("dev_containers", index, "name")
+        parts = [settings.get("dev_containers", index, key) for key in ("user", "environment")]
+        name = written if isinstance(written, str) else None
+        if not settings.written("dev_containers", index, "name") and all(
+            isinstance(part, str) for part in parts
+        ):
+            name = name_of(*map(str, parts))
+        if name is None:
+            continue
+        first = first_with.setdefault(name, index)
+        if first != index:
+            other = f"dev_containers[{first}]"
+            yield Fault(("dev_containers", index, "name"), wording.same_name(other), value=name)
+
+
+def user_numbers_differ(settings: Settings) -> Iterator[Fault]:
+    """No two users have the same `uid`."""
+    first_with: dict[int, int] = {}
+    for index in range(settings.size("users")):
+        number = settings.get("users", index, "uid")
+        if isinstance(number, int) and (first := first_with.setdefault(number, index)) != index:
+            yield Fault(("users", index, "uid"), wording.same_number(f"users[{first}].uid"))

@@ -1,0 +1,1 @@
+"""Development containers: what users work in, with the images of the environments, over SSH."""

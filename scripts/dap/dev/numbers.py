@@ -1,0 +1,103 @@
+"""Numbers that stay: the uid of every user, and the port of every development container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dap.configuration.inventory import Host
+from dap.deployment import records
+from dap.dev.containers import DevContainer
+from dap.site import Site
+
+FIRST_UID, FIRST_PORT = 20000, 22001
+_FILE = "dev_containers.json"
+
+
+@dataclass
+class Numbers:
+    """What was given once.
+
+    Attributes:
+        uids: by user; also of users who are no longer there, whose files may be.
+        ports: by container.
+        hosts: on which there were development containers at the last deploy.
+    """
+
+    uids: dict[str, int] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    hosts: list[str] = field(default_factory=list)
+
+
+def recall(inventory: str) -> Numbers:
+    """What earlier runs have given."""
+    found = Numbers()
+    for key, value in records.recall(inventory, _FILE).items():
+        kind, _, name = key.partition(" ")
+        if kind == "uid":
+            found.uids[name] = int(value)
+        elif kind == "port":
+            found.ports[name] = int(value)
+        elif kind == "host":
+            found.hosts.append(name)
+    return found
+
+
+def remember(inventory: str, numbers: Numbers) -> None:
+    """Keep what was given."""
+    entries = {f"uid {name}": str(uid) for name, uid in numbers.uids.items()}
+    entries |= {f"port {name}": str(port) for name, port in numbers.ports.items()}
+    entries |= {f"host {name}": "yes" for name in numbers.hosts}
+    records.remember(inventory, _FILE, entries)
+
+
+def numbers_of(site: Site) -> Numbers:
+    """The numbers of a site's users and containers: what is written, what was given before, or the next."""
+    known = recall(site.inventory.name)
+    written = {user.name: user.uid for user in site.platform.users if user.uid}
+    uids = {**known.uids, **written}
+    for box in site.dev_containers:
+        if box.user.name not in uids:
+            uids[box.user.name] = _next(FIRST_UID, uids.values())
+    ports: dict[str, int] = {}
+    for host in site.inventory.hosts:
+        boxes = [box for box in site.dev_containers if box.host.name == host.name]
+        ports |= _ports(site, host, boxes, known.ports)
+    return Numbers(uids, ports, sorted({box.host.name for box in site.dev_containers}))
+
+
+def ports_on(site: Site, host: Host) -> dict[str, int]:
+    """The ports of the development containers of a host, by name."""
+    ports = numbers_of(site).ports
+    return {box.name: ports[box.name] for box in site.dev_containers if box.host.name == host.name}
+
+
+def address_on(site: Site, host: Host) -> str:
+    """The address that the development containers of a host are reached at."""
+    # The address to listen on is one of the service host's.
+    own = host.name == site.inventory.service_host.name
+    return str(site.platform.listen_address) if own else "0.0.0.0"  # noqa: S104  there to be reached
+
+
+def _ports(site: Site, host: Host, boxes: Sequence[DevContainer], known: Mapping[str, int]) -> dict[str, int]:
+    """The ports of the containers of one host."""
+    taken = {
+        site.published_port(service, port)
+        for service in site.services_on(host).values()
+        for port in service.manifest.ports
+    }
+    found = {box.name: box.port for box in boxes if box.port}
+    for box in boxes:
+        # Two containers that were on different hosts may have had the same.
+        if box.name not in found and (port := known.get(box.name)) and port not in taken | {*found.values()}:
+            found[box.name] = port
+    for box in boxes:
+        if box.name not in found:
+            found[box.name] = _next(FIRST_PORT, taken | {*found.values()})
+    return found
+
+
+def _next(first: int, taken: Iterable[int]) -> int:
+    """The smallest number from ``first`` on that nobody has."""
+    used = {*taken}
+    return next(number for number in range(first, 65536) if number not in used)

@@ -1,0 +1,384 @@
+"""Brings development containers into state on their host. It runs there, as root, with nothing but Python.
+
+Sent over one connection as a script, it takes one request and answers with one line of JSON. A running
+container is left as it is: what a user has open there is not the platform's to end.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LABEL = "dap.dev"
+GRACE_SECONDS = 10
+WAIT_SECONDS = 30
+MIB = 1024 * 1024
+# In a container's folder: somebody has stopped it on purpose.
+STOPPED = "stopped"
+
+
+class HostError(Exception):
+    """Something is wrong on this host, in words for the operator."""
+
+
+class LackingError(HostError):
+    """This host lacks what a deploy brings."""
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    """Standard output of a Docker command."""
+    environment = {**os.environ, "COMPOSE_IGNORE_ORPHANS": "true"}
+    try:
+        done = subprocess.run(  # noqa: S603  our own argv, no shell
+            ["docker", *arguments],  # noqa: S607  wherever the host has it
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        if not check:
+            return ""
+        raise HostError(f"Docker cannot be asked: {error.strerror}") from error
+    if check and done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["no answer"]
+        raise HostError(f"docker {arguments[0]}: {said[0]}")
+    return done.stdout
+
+
+class Host:
+    """This host, as far as it concerns the development containers of one platform."""
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self.project: str = request["project"]
+        self.root = Path(request["folder"])
+        self.data = Path(request["data"])
+        self.platform_id: str = request["platform_id"]
+        self.check: bool = request.get("check", False)
+        self.changes: list[str] = []
+        self.outdated: list[str] = []
+        self.refused: list[HostError] = []
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """What ``docker inspect`` says of each container, by name."""
+        label = f"label=com.docker.compose.project={self.project}"
+        # A plan may be made before there is an engine.
+        found = docker("ps", "--all", "--quiet", "--filter", label, check=not self.check).split()
+        boxes = json.loads(docker("inspect", *found)) if found else []
+        return {box["Config"]["Labels"][LABEL]: box for box in boxes if LABEL in box["Config"]["Labels"]}
+
+    def change(self, name: str, what: str) -> None:
+        """Note a change."""
+        self.changes.append(f"{name}: {what}")
+
+    # --- what is asked -------------------------------------------------------------------------------------
+
+    def bring(
+        self,
+        wanted: Sequence[Mapping[str, Any]],
+        *,
+        complete: bool,
+        recreate: Sequence[str] = (),
+        start: Sequence[str] = (),
+    ) -> None:
+        """Bring containers into state.
+
+        Args:
+            complete: these are all that the host is to have; others go, their homes stay.
+            recreate: those that are replaced even if they run.
+            start: those that are started even if somebody has stopped them.
+        """
+        there = self.containers()
+        for name in start:
+            (self.root / name / STOPPED).unlink(missing_ok=True)
+        names = {one["name"] for one in wanted}
+        missing, replaced = [], []
+        for one in wanted:
+            box = there.get(one["name"])
+            differs = box is not None and label_of(box) != one["configuration"]
+            if box is None:
+                missing.append(one)
+            elif one["name"] in recreate or (differs and not self.runs(box) and not self.stopped(one)):
+                replaced.append(one)
+            elif differs:
+                self.outdated.append(one["name"])
+        self.refused = self.problems([*missing, *replaced], there)
+        if self.refused:
+            return
+        files = {one["name"]: self.differing(one) for one in wanted}
+        if not self.check:
+            self.lay_out(wanted)
+        for name in [*there] if complete else []:
+            if name not in names:
+                self.remove(name)
+        for one in wanted:
+            if files[one["name"]] and one not in missing and one not in replaced:
+                self.change(one["name"], "files written")
+        for one in replaced:
+            self.end(one["name"])
+        idle = [
+            one
+            for one in wanted
+            if one not in missing
+            and one not in replaced
+            and not self.runs(there[one["name"]])
+            and not self.stopped(one)
+        ]
+        self.start([*missing, *replaced, *idle])
+        for what, of_kind in (("created", missing), ("recreated", replaced), ("started", idle)):
+            for one in of_kind:
+                self.change(one["name"], f"development container {what}")
+
+    def stop(self, name: str) -> None:
+        """Stop a container until it is started again; no deploy does that."""
+        box = self.one(name)
+        (self.root / name / STOPPED).touch()
+        if self.runs(box):
+            docker("stop", "--time", str(GRACE_SECONDS), box["Id"])
+            self.change(name, "development container stopped")
+
+    def remove(self, name: str) -> None:
+        """Remove a container and its files; home and scratch stay."""
+        self.change(name, "development container removed")
+        if not self.check:
+            self.end(name)
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
+    def remove_home(self, user: str) -> None:
+        """Remove what a user has in home and scratch on this host."""
+        for folder in (self.data / "homes" / user, self.data / "scratch" / user):
+            if folder.is_dir() and not self.check:
+                shutil.rmtree(folder)
+                self.change(user, f"{folder} removed")
+
+    def remove_all(self) -> None:
+        """Remove all containers, their network and their files."""
+        for name in self.containers():
+            self.remove(name)
+        label = f"label=com.docker.compose.project={self.project}"
+        for network in docker("network", "ls", "--quiet", "--filter", label).split():
+            docker("network", "rm", network)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    # --- how it is done ------------------------------------------------------------------------------------
+
+    def one(self, name: str) -> dict[str, Any]:
+        """A container that has to be there."""
+        box = self.containers().get(name)
+        if box is None:
+            raise HostError(f"there is no container {name} on this host")
+        return box
+
+    @staticmethod
+    def runs(box: Mapping[str, Any]) -> bool:
+        """Whether a container runs."""
+        return bool(box["State"]["Running"])
+
+    def stopped(self, one: Mapping[str, Any]) -> bool:
+        """Whether somebody has stopped a container on purpose."""
+        return Path(self.root, one["name"], STOPPED).exists()
+
+    def problems(self, new: Sequence[Mapping[str, Any]], there: Mapping[str, Any]) -> list[HostError]:
+        """What keeps containers from being made; nothing was changed then."""
+        found = []
+        marker = self.data / ".platform-id"
+        with contextlib.suppress(OSError):
+            if not self.check and marker.read_text(encoding="utf-8").strip() != self.platform_id:
+                return [HostError(f"{marker} is that of another platform")]
+        if new and not self.check and not marker.exists():
+            raise LackingError("the platform was never deployed to this host")
+        memory, cores = memory_mib(), os.cpu_count() or 1
+        for one in new:
+            name, wanted = one["name"], one["memory_mib"]
+            if wanted > memory:
+                found.append(HostError(f"{name}: {wanted} MiB of memory are wanted, and there are {memory}"))
+            if one["cpus"] > cores:
+                found.append(
+                    HostError(f"{name}: {one['cpus']:g} processors are wanted, and there are {cores}")
+                )
+            if name not in there and (reason := taken(one["address"], one["port"])):
+                found.append(HostError(f"{name}: port {one['port']} cannot be published: {reason}"))
+        if not found and not self.check:
+            self.refuse_lacking(new)
+        return found
+
+    def refuse_lacking(self, new: Sequence[Mapping[str, Any]]) -> None:
+        """End here where there is no image, or not the network of the services."""
+        for image in sorted({one["image"] for one in new}):
+            if not docker("image", "ls", "--quiet", image, check=False).strip():
+                raise LackingError(f"there is no image {image}")
+        for network in sorted({one["network"] for one in new if one["network"]}):
+            if not docker("network", "ls", "--quiet", "--filter", f"name=^{network}$").strip():
+                raise LackingError(f"there is no network {network}")
+
+    def differing(self, one: Mapping[str, Any]) -> bool:
+        """Whether any file of a container, or one of the user's folders, is not as it is to be."""
+        folder = self.root / one["name"]
+        files = any(not same(folder / file["path"], file) for file in self.files_of(one))
+        return files or any(not Path(entry["path"]).is_dir() for entry in one["folders"])
+
+    def files_of(self, one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The files of a container; of one that is left as it is, those that it reads again while it runs."""
+        if one["name"] not in self.outdated:
+            return list(one["files"])
+        # What it says at login is about limits that it does not have yet.
+        live = [file for file in one["files"] if file["path"].startswith("live/")]
+        return [file for file in live if file["path"] != "live/motd"]
+
+    def lay_out(self, wanted: Iterable[Mapping[str, Any]]) -> None:
+        """Write the files of containers, and have the folders of their users."""
+        for one in wanted:
+            folder = self.root / one["name"]
+            for name, mode in (("", 0o755), ("config", 0o755), ("live", 0o700)):
+                (folder / name).mkdir(mode=mode, parents=True, exist_ok=True)
+            for file in self.files_of(one):
+                if not same(folder / file["path"], file):
+                    write(folder / file["path"], file)
+            live = [file for file in one["files"] if file["path"].startswith("live/")]
+            os.chown(folder / "live", live[0]["uid"], live[0]["gid"])
+            for entry in one["folders"]:
+                path = Path(entry["path"])
+                path.parent.mkdir(mode=0o711, exist_ok=True)
+                # Made at its own mode at once; what is in it stays as its owner has it.
+                if not path.exists():
+                    path.mkdir(mode=int(entry["mode"], 8))
+                    os.chown(path, entry["uid"], entry["gid"])
+
+    def end(self, name: str) -> None:
+        """End and remove a container, if it is there."""
+        if self.check:
+            return
+        if box := self.containers().get(name):
+            docker("stop", "--time", str(GRACE_SECONDS), box["Id"])
+            docker("rm", "--force", box["Id"])
+
+    def start(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Start containers, and wait until their SSH servers answer."""
+        if not wanted or self.check:
+            return
+        for one in wanted:
+            (self.root / one["name"] / STOPPED).unlink(missing_ok=True)
+        files = [part for one in wanted for part in ("-f", str(self.root / one["name"] / "compose.yaml"))]
+        project = ["compose", "--project-name", self.project, "--project-directory", str(self.root), *files]
+        names = [one["name"] for one in wanted]
+        docker(*project, "up", "--detach", "--no-recreate", "--no-build", "--pull", "never", *names)
+        deadline = time.monotonic() + WAIT_SECONDS
+        for one in wanted:
+            while not answers(one["address"], one["port"]):
+                if time.monotonic() > deadline:
+                    raise HostError(f"{one['name']} does not answer on port {one['port']}: {self.said(one)}")
+                time.sleep(0.05)
+
+    def said(self, one: Mapping[str, Any]) -> str:
+        """The last line that a container has written."""
+        box = self.containers().get(one["name"])
+        if box is None:
+            return "it is not there"
+        done = subprocess.run(  # noqa: S603  our own argv, no shell
+            ["docker", "logs", "--tail", "3", box["Id"]],  # noqa: S607
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return (done.stdout.strip().splitlines() or ["it says nothing"])[-1]
+
+
+def label_of(box: Mapping[str, Any]) -> str:
+    """What a container was made from."""
+    return str(box["Config"]["Labels"].get(f"{LABEL}.configuration", ""))
+
+
+def memory_mib() -> int:
+    """The memory of this host."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB
+
+
+def taken(address: str, port: int) -> str:
+    """Why a port cannot be listened on; empty when it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return str(error.strerror)
+    return ""
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether an SSH server says who it is."""
+    host = "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104  connected to, not bound
+    try:
+        with socket.create_connection((host, port), timeout=2) as connection:
+            return bytes(connection.recv(4)) == b"SSH-"
+    except OSError:
+        return False
+
+
+def same(path: Path, file: Mapping[str, Any]) -> bool:
+    """Whether a file is as it is to be."""
+    try:
+        found = path.stat()
+        rights = (found.st_mode & 0o7777, found.st_uid, found.st_gid)
+        if rights != (int(file["mode"], 8), file["uid"], file["gid"]):
+            return False
+        return path.read_bytes() == base64.b64decode(file["content"])
+    except OSError:
+        return False
+
+
+def write(path: Path, file: Mapping[str, Any]) -> None:
+    """Replace a file in one step, with nobody able to read it meanwhile who may not later."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".dap-")
+    try:
+        with open(descriptor, "wb") as incoming:
+            incoming.write(base64.b64decode(file["content"]))
+            os.fchown(incoming.fileno(), file["uid"], file["gid"])
+            os.fchmod(incoming.fileno(), int(file["mode"], 8))
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what is asked."""
+    host = Host(request)
+    try:
+        verb = request["verb"]
+        if verb == "bring":
+            host.bring(
+                request["wanted"],
+                complete=request["complete"],
+                recreate=request.get("recreate", ()),
+                start=request.get("start", ()),
+            )
+        elif verb == "stop":
+            host.stop(request["name"])
+        elif verb == "remove":
+            if request["name"] in host.containers():
+                host.remove(request["name"])
+            if request.get("home"):
+                host.remove_home(request["home"])
+        elif verb == "remove_all":
+            host.remove_all()
+    except LackingError as error:
+        return {"error": str(error), "lacking": True, "changes": host.changes}
+    except HostError as error:
+        return {"error": str(error), "changes": host.changes}
+    except OSError as error:
+        return {"error": f"{error.filename}: {error.strerror}", "changes": host.changes}
+    if host.refused:
+        return {"error": "\n".join(map(str, host.refused)), "refused": True, "changes": host.changes}
+    return {"changes": host.changes, "outdated": host.outdated}

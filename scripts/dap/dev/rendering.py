@@ -1,0 +1,269 @@
+"""Renders development containers: for each a Compose file, configuration, logins and keys.
+
+The result is data for `dap.dev.on_host`, which brings it into state on the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dap import client_variables, http_proxy
+from dap.credentials import Credentials
+from dap.deployment.preflight import mebibytes
+from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
+from dap.dev.numbers import Numbers, address_on
+from dap.hosts.playbook_variables import address_of
+from dap.images import builds
+from dap.layout import compose_dir
+from dap.rendering.portal import connect
+from dap.rendering.templates import as_yaml, fragment_of, render_template
+from dap.rendering.tree import Directory, File
+from dap.servers import servers
+from dap.services import container
+from dap.site import Site
+from dap.trust.ssh import SshKey
+
+SSH_PORT = 2222
+LABEL = "dap.dev"
+_LIVE = "/run/dap"
+_NO_ADDRESS = ("127.0.0.1", "")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A development container as its host gets it.
+
+    Attributes:
+        network: what it is in, where that is made with the services.
+        configuration: changes with anything that takes a new container to come into effect.
+        files: below the container's own folder, secrets among them.
+        folders: homes and the like, which stay.
+    """
+
+    box: DevContainer
+    image: str
+    network: str
+    port: int
+    address: str
+    configuration: str
+    files: tuple[File, ...]
+    folders: tuple[Directory, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `dap.dev.on_host` takes it. Holds secrets."""
+        return {
+            "name": self.box.name,
+            "image": self.image,
+            "network": self.network,
+            "address": self.address,
+            "port": self.port,
+            "memory_mib": mebibytes(self.box.settings.memory),
+            "cpus": self.box.settings.cpus or 0,
+            "configuration": self.configuration,
+            "files": [file.as_variables() for file in self.files],
+            "folders": [folder.as_variables() for folder in self.folders],
+        }
+
+
+def project_of(site: Site) -> str:
+    """The Compose project of development containers: not that of the services, which a deploy replaces."""
+    return f"{site.platform.platform_name}-dev"
+
+
+def folder_of(site: Site) -> Path:
+    """Where the files of development containers lie on their hosts."""
+    return site.platform.paths.root / "dev"
+
+
+def authority_of(credentials: Credentials) -> SshKey:
+    """What signs the host keys of development containers."""
+    return SshKey.of(credentials.stored(AUTHORITY))
+
+
+def names_of(site: Site, box: DevContainer) -> list[str]:
+    """The names under which SSH clients may know a container."""
+    return [box.name, f"{box.name}.{site.platform.domain}"]
+
+
+@dataclass(frozen=True)
+class DevRenderer:
+    """Renders the development containers of a site."""
+
+    site: Site
+    credentials: Credentials
+    numbers: Numbers
+
+    @cached_property
+    def _images(self) -> Mapping[str, str]:
+        return builds.tags_of(self.site.environments)
+
+    def render(self, box: DevContainer) -> Rendered:
+        """What the host of ``box`` gets for it."""
+        folder = compose_dir() / "dev-container"
+        context = self._context(box)
+        config = [self._file(path, context, "0444", 0) for path in sorted((folder / "config").iterdir())]
+        uid = self.numbers.uids[box.user.name]
+        live = [self._file(path, context, "0400", uid) for path in sorted((folder / "live").iterdir())]
+        key = SshKey.of(self.credentials.stored(host_key_of(box.name)))
+        certificate = authority_of(self.credentials).sign_host(key, box.name, names_of(self.site, box))
+        live += [
+            File("live/host_key", key.private.reveal().encode(), "0400", uid),
+            File("live/host_key-cert.pub", f"{certificate}\n".encode(), "0400", uid),
+        ]
+        service = self._service(box, fragment_of(folder / "compose.yaml.j2", context, box.name))
+        # The rest of `live` is read again at each login.
+        told = [as_yaml(service), *(file.content for file in config), certificate.encode()]
+        digest = hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
+        service["labels"][f"{LABEL}.configuration"] = digest
+        network = self._network(box)
+        document = {"services": {box.name: service}, "networks": {"default": network}}
+        data = self.site.platform.paths.data
+        return Rendered(
+            box,
+            service["image"],
+            network["name"] if network.get("external") else "",
+            self.numbers.ports[box.name],
+            address_on(self.site, box.host),
+            digest,
+            (File("compose.yaml", as_yaml(document)), *config, *live),
+            tuple(Directory(str(data / kind / box.user.name), "0700", uid) for kind in ("homes", "scratch")),
+        )
+
+    def _file(self, path: Path, context: Mapping[str, Any], mode: str, owner: int) -> File:
+        name = f"{path.parent.name}/{path.name.removesuffix('.j2')}"
+        content = render_template(path, context).encode() if path.suffix == ".j2" else path.read_bytes()
+        return File(name, content, mode, owner)
+
+    def _context(self, box: DevContainer) -> dict[str, Any]:
+        site, user, settings = self.site, box.user, box.settings
+        uid = self.numbers.uids[user.name]
+        return {
+            "box": {
+                "name": box.name,
+                "container": f"{project_of(site)}-{box.name}",
+                "user": user.name,
+                "full_name": (user.full_name or user.name).replace(":", " "),
+                "uid": uid,
+                "home": f"/home/{user.name}",
+                "host": box.host.name,
+                "environment": box.environment,
+                "memory": settings.memory,
+                "cpus": settings.cpus,
+                "pids": settings.pids,
+                "shm_bytes": mebibytes(settings.shm) * 1024**2,
+                "ssh_keys": user.ssh_keys,
+            },
+            "connect": connect(site),
+            "projects": [project.name for project in site.projects_of(user)],
+            "logins": self._logins(box),
+        }
+
+    def _logins(self, box: DevContainer) -> dict[str, Any]:
+        """What the user logs in with, as far as there is something to log in to."""
+        site, user = self.site, box.user
+        password = next(one.password for one in self.credentials.web_users() if one.name == user.name)
+        found: dict[str, Any] = {
+            "hosts": [vhost.host for vhost in site.vhosts if vhost.web.access == "login"],
+            "password": password.reveal(),
+            "database": {},
+            "storage": {},
+        }
+        if not site.projects_of(user):
+            return found
+        if variables := self._database(box):
+            secret = self.credentials.person_database(user)
+            found["database"] = {
+                "host": variables["PGHOST"],
+                "port": variables["PGPORT"],
+                "password": secret.reveal(),
+            }
+        if any(server.service.manifest.projects and server.own_keys for server in servers(site, "s3")):
+            key = self.credentials.person_key(user)
+            found["storage"] = {"access_key": key.access_key, "secret_key": key.secret_key.reveal()}
+        return found
+
+    def _database(self, box: DevContainer) -> dict[str, str]:
+        """Where the databases of projects are, seen from the container; nothing without any."""
+        for server in servers(self.site, "postgres"):
+            if server.service.manifest.projects:
+                found = client_variables.of_database(self.site, server)
+                # Beside the services their names lead to themselves, past the ports of the host.
+                own = not server.external and self.site.dev_beside(box.host)
+                return found | ({"PGPORT": str(server.port)} if own else {})
+        return {}
+
+    def environment(self, box: DevContainer) -> dict[str, str]:
+        """The variables of a container; none is secret, those name files that are."""
+        site, user = self.site, box.user
+        values = {"USER": user.name, "LOGNAME": user.name, "HOME": f"/home/{user.name}", "SHELL": "/bin/bash"}
+        values |= {"TZ": site.platform.time_zone, "LANG": "C.UTF-8"}
+        values |= client_variables.of_trust(container.CA_BUNDLE) | http_proxy.environment(site)
+        values |= {"NETRC": f"{_LIVE}/netrc", "DAP_ENVIRONMENT": box.environment}
+        values |= client_variables.of_tracking(site)
+        if projects := site.projects_of(user):
+            values |= client_variables.of_storage(site)
+            values["AWS_SHARED_CREDENTIALS_FILE"] = f"{_LIVE}/s3_credentials"
+            if database := self._database(box):
+                values |= database | {"PGUSER": user.name, "PGPASSFILE": f"{_LIVE}/pgpass"}
+                values["PGDATABASE"] = projects[0].database
+        return values
+
+    def _service(self, box: DevContainer, fragment: dict[str, Any]) -> dict[str, Any]:
+        """The container with the rules that all keep."""
+        site, settings = self.site, box.settings
+        uid = self.numbers.uids[box.user.name]
+        folder, data = folder_of(site) / box.name, site.platform.paths.data
+        base = container.hardened(
+            self._images[box.environment], uid, mebibytes(settings.memory) * 1024**2, settings.pids
+        )
+        base["environment"] = self.environment(box)
+        base["healthcheck"] = {"interval": "1s", "timeout": "60s", "retries": 6, "start_period": "30s"}
+        base["labels"] = {
+            LABEL: box.name,
+            f"{LABEL}.user": box.user.name,
+            f"{LABEL}.environment": box.environment,
+        }
+        base["volumes"] = [
+            container.bind(container.CA_BUNDLE, container.CA_BUNDLE, read_only=True),
+            container.bind(f"{folder}/config", "/etc/dap", read_only=True),
+            container.bind(f"{folder}/config/passwd", "/etc/passwd", read_only=True),
+            container.bind(f"{folder}/config/group", "/etc/group", read_only=True),
+            container.bind(f"{folder}/config/profile.sh", "/etc/profile.d/zz-dap.sh", read_only=True),
+            container.bind(f"{folder}/live", _LIVE, read_only=True),
+            container.bind(f"{data}/homes/{box.user.name}", f"/home/{box.user.name}"),
+            container.bind(f"{data}/scratch/{box.user.name}", "/scratch"),
+        ]
+        base["ports"] = [
+            {
+                "host_ip": address_on(self.site, box.host),
+                "published": str(self.numbers.ports[box.name]),
+                "target": SSH_PORT,
+                "protocol": "tcp",
+            }
+        ]
+        if settings.cpus:
+            base["cpus"] = settings.cpus
+        if hosts := self._extra_hosts(box):
+            base["extra_hosts"] = hosts
+        return container.merge(base, fragment["services"][box.name])
+
+    def _network(self, box: DevContainer) -> dict[str, Any]:
+        name = container.dev_network(self.site.platform.platform_name)
+        if self.site.dev_beside(box.host):
+            # The services' project has made it.
+            return {"name": name, "external": True}
+        return {"name": name, "driver_opts": {"com.docker.network.bridge.enable_icc": "false"}}
+
+    def _extra_hosts(self, box: DevContainer) -> dict[str, str]:
+        """Names that no name server knows; beside the services, the network knows the platform's."""
+        site = self.site
+        names = {name: str(address) for name, address in site.platform.extra_hosts.items()}
+        if not site.dev_beside(box.host):
+            address = address_of(box.host, site.inventory)
+            names |= dict.fromkeys(site.names, address) if address not in _NO_ADDRESS else {}
+        return dict(sorted(names.items()))

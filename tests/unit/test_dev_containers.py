@@ -1,0 +1,231 @@
+"""Development containers in the configuration: whose, where, with which numbers; and how they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dap.configuration import edits
+from dap.credentials import Credentials
+from dap.dev import numbers, ssh_config
+from dap.dev.rendering import DevRenderer
+from dap.errors import ConfigurationError
+from dap.secrets import SecretStore
+from dap.site import Site, load_site
+from tests.container_rules import broken
+from tests.unit.platforms import tree_of
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 ada@laptop"
+USERS = [
+    {"name": name, "ssh_keys": [KEY], "full_name": f"{name}: the first"} for name in ("ada", "bob.b", "eve")
+]
+LOCAL = {"ansible_connection": "local"}
+ONE_HOST: dict[str, Any] = {"service_host": {"hosts": {"main": LOCAL}}}
+THREE_HOSTS: dict[str, Any] = {
+    "service_host": {"hosts": {"main": {"ansible_host": "192.0.2.10"}}},
+    "runner_hosts": {"hosts": {"one": {"ansible_host": "192.0.2.11"}, "two": {"ansible_host": "192.0.2.12"}}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DAP_INVENTORIES", str(tmp_path / "inventories"))
+    monkeypatch.setenv("DAP_SECRETS", str(tmp_path / "secrets"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "inventories" / "team"
+
+
+def site_with(
+    folder: Path, *containers: dict[str, Any], hosts: dict[str, Any] = ONE_HOST, **settings: Any
+) -> Site:
+    """An inventory with these development containers."""
+    written = {"domain": "dap.example.com", "users": USERS, "dev_containers": [*containers]} | settings
+    tree_of(
+        folder, {"group_vars/all/platform.yml": yaml.safe_dump(written), "hosts.yml": yaml.safe_dump(hosts)}
+    )
+    return load_site("team")
+
+
+def refusal(folder: Path, *containers: dict[str, Any], **settings: Any) -> list[str]:
+    """What is wrong with them, each in one line without the file."""
+    with pytest.raises(ConfigurationError) as caught:
+        site_with(folder, *containers, **settings)
+    return [f"{one.path} = {one.value}: {one.reason}; {one.suggestion}" for one in caught.value.findings]
+
+
+# --- where they are --------------------------------------------------------------------------------------
+
+
+def test_container_is_on_the_only_host_that_it_can_be_on(folder: Path) -> None:
+    (box,) = site_with(folder, {"user": "bob.b", "environment": "python"}).dev_containers
+    assert (box.name, box.host.name) == ("bob-b-python", "main")
+    two = {"service_host": THREE_HOSTS["service_host"], "runner_hosts": {"hosts": {"one": LOCAL}}}
+    (box,) = site_with(folder, {"user": "ada", "environment": "python"}, hosts=two).dev_containers
+    assert box.host.name == "one"
+
+
+def test_containers_of_disabled_users_are_not_wanted(folder: Path) -> None:
+    users = [{**USERS[0], "disabled": True}, USERS[1]]
+    boxes = [{"user": name, "environment": "python"} for name in ("ada", "bob.b")]
+    assert [box.name for box in site_with(folder, *boxes, users=users).dev_containers] == ["bob-b-python"]
+
+
+@pytest.mark.parametrize(
+    ("container", "hosts", "told"),
+    [
+        (
+            {"environment": "pyton"},
+            ONE_HOST,
+            "dev_containers[0].environment = pyton: is not an environment; did you mean python?",
+        ),
+        (
+            {},
+            THREE_HOSTS,
+            "dev_containers[0].host = : is required, as there are 2 runner hosts; write one of: one, two",
+        ),
+        (
+            {"host": "main"},
+            THREE_HOSTS,
+            "dev_containers[0].host = main: is a host without the runner role, and only those with it have"
+            " development containers; write one of: one, two; or add it to runner_hosts in hosts.yml",
+        ),
+        (
+            {"host": "ome"},
+            THREE_HOSTS,
+            "dev_containers[0].host = ome: is not a host of the inventory; did you mean one?",
+        ),
+        (
+            {"port": 443},
+            ONE_HOST,
+            "dev_containers[0].port = 443: is published by nginx-proxy.https already;"
+            " write another number, or remove it",
+        ),
+    ],
+)
+def test_wrong_place_is_one_finding(
+    folder: Path, container: dict[str, Any], hosts: dict[str, Any], told: str
+) -> None:
+    written = {"user": "ada", "environment": "python"} | container
+    assert refusal(folder, written, hosts=hosts) == [told]
+
+
+def test_two_containers_on_one_port_of_a_host_are_refused_and_on_two_hosts_not(folder: Path) -> None:
+    first = {"user": "ada", "environment": "python", "port": 22100}
+    second = {"user": "eve", "environment": "python", "port": 22100}
+    assert refusal(folder, first, second) == [
+        "dev_containers[1].port = 22100: is published by dev_containers[0] already;"
+        " write another number, or remove it"
+    ]
+    apart = ({**first, "host": "one"}, {**second, "host": "two"})
+    assert len(site_with(folder, *apart, hosts=THREE_HOSTS).dev_containers) == 2
+
+
+# --- numbers ---------------------------------------------------------------------------------------------
+
+
+def test_numbers_stay_whoever_comes_and_goes(folder: Path) -> None:
+    ada, bob, eve = ({"user": name, "environment": "python"} for name in ("ada", "bob.b", "eve"))
+    first = numbers.numbers_of(site_with(folder, ada, bob))
+    assert first.uids == {"ada": 20000, "bob.b": 20001}
+    assert first.ports == {"ada-python": 22001, "bob-b-python": 22002}
+    assert first.hosts == ["main"]
+    numbers.remember("team", first)
+    later = numbers.numbers_of(site_with(folder, eve, bob))
+    assert later.uids == {"ada": 20000, "bob.b": 20001, "eve": 20002}
+    assert later.ports == {"bob-b-python": 22002, "eve-python": 22001}
+
+
+def test_written_numbers_count_and_others_keep_out_of_their_way(folder: Path) -> None:
+    users = [USERS[0], {**USERS[1], "uid": 20000}]
+    boxes = (
+        {"user": "ada", "environment": "python"},
+        {"user": "bob.b", "environment": "python", "port": 22001},
+    )
+    found = numbers.numbers_of(site_with(folder, *boxes, users=users))
+    assert found.uids == {"bob.b": 20000, "ada": 20001}
+    assert found.ports == {"bob-b-python": 22001, "ada-python": 22002}
+
+
+# --- what a host gets ------------------------------------------------------------------------------------
+
+
+def test_rendered_container_keeps_the_rules_of_all_containers(folder: Path) -> None:
+    box = {"user": "ada", "environment": "python", "memory": "512m", "cpus": 1.5, "host": "one"}
+    site = site_with(
+        folder, box, hosts=THREE_HOSTS, projects=[{"name": "demo", "members": {"*": "developer"}}]
+    )
+    store = SecretStore(folder / "secrets.yml", "team")
+    renderer = DevRenderer(site, Credentials(site, store), numbers.numbers_of(site))
+    rendered = renderer.render(site.dev_containers[0])
+    files = {file.path: file for file in rendered.files}
+    service = yaml.safe_load(files["compose.yaml"].content)["services"]["ada-python"]
+    known = {
+        "x-name": "ada-python",
+        "x-data": "/var/lib/dap",
+        "x-folders": {"/var/lib/dap/homes/ada", "/var/lib/dap/scratch/ada"},
+        "x-ports": {("0.0.0.0", 22001)},  # noqa: S104
+        "x-job": False,
+    }
+    assert broken({**service, **known}, {}) == []
+    assert (service["user"], service["mem_limit"], service["cpus"]) == ("20000:20000", 512 * 1024**2, 1.5)
+    # What is secret is in files that only the user reads, and in none that describes the container.
+    values = [secret.reveal().encode() for secret in store.all_values().values()]
+    for path, file in files.items():
+        secret_file = path.startswith("live/")
+        assert (file.mode, file.owner) == (("0400", 20000) if secret_file else ("0444", 0))
+        assert secret_file or not any(value in file.content for value in values)
+    assert b"ada: the first" not in files["config/passwd"].content
+    # Names lead to the service host from there, and the same is rendered each time.
+    assert service["extra_hosts"]["mlflow.dap.example.com"] == "192.0.2.10"
+    assert renderer.render(site.dev_containers[0]) == rendered
+
+
+def test_ssh_config_has_a_block_for_each_container(folder: Path) -> None:
+    boxes = [{"user": name, "environment": "python", "host": "two"} for name in ("ada", "eve")]
+    site = site_with(folder, *boxes, hosts=THREE_HOSTS)
+    ports = numbers.numbers_of(site).ports
+    assert ssh_config.blocks(site, site.dev_containers[:1], ports, "ssh-ed25519 AAAA") == (
+        "Host ada-python ada-python.dap.example.com\n"
+        "  HostName 192.0.2.12\n"
+        "  Port 22001\n"
+        "  User ada\n"
+        "  HostKeyAlias ada-python\n"
+        "  CheckHostIP no\n"
+        "  StrictHostKeyChecking yes\n"
+        "  KnownHostsCommand /bin/echo @cert-authority ada-python ssh-ed25519 AAAA\n"
+    )
+    names = "ada-python,ada-python.dap.example.com,eve-python,eve-python.dap.example.com"
+    told = ssh_config.known_hosts(site, site.dev_containers, "ssh-ed25519 AAAA")
+    assert told == f"@cert-authority {names} ssh-ed25519 AAAA\n"
+
+
+# --- the text --------------------------------------------------------------------------------------------
+
+LISTS = [
+    "things: [{name: a}, {name: b}, {name: c}]\n",
+    "things:\n  - name: a\n    # of a\n  - {name: b}\n  - name: c   # the last\n",
+    "things:\n- name: a\n- name: b\n  more: |-\n    x\n    y\n- name: c",
+]
+
+
+@pytest.mark.parametrize("text", LISTS)
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_item_is_removed_however_the_list_is_written(text: str, index: int) -> None:
+    for whole in (f"# Ours.\ndomain: d\n{text}", f"{text.rstrip()}\n# after\ndomain: d\n"):
+        before, changed = yaml.safe_load(whole), edits.without_item(whole, "things", index)
+        expected = [item for place, item in enumerate(before["things"]) if place != index]
+        assert yaml.safe_load(changed) == before | {"things": expected}
+        for comment in ("# Ours.", "# after"):
+            assert (comment in changed) == (comment in whole)
+
+
+@pytest.mark.parametrize("things", ["things: [{name: a}]\n", "things:\n  - name: a\n    more: b\n"])
+def test_last_item_takes_an_empty_list_with_it(things: str) -> None:
+    for whole in (f"domain: d\n{things}# end\n", f"{things}domain: d\n"):
+        changed = edits.without_item(whole, "things", 0)
+        assert not yaml.safe_load(changed).get("things")
+        assert yaml.safe_load(changed)["domain"] == "d"
+        assert ("# end" in changed) == ("# end" in whole)
