@@ -38,8 +38,8 @@ destroy: run-env ## Remove containers and rendered files; data and secrets stay
 .PHONY: test
 test: check ## All of it: the checks, then real deployments on this machine
 	$(BIN)/pytest -m alone tests/integration
-	$(BIN)/pytest -m "not alone" --numprocesses 3 --dist loadscope --no-loadscope-reorder tests/integration tests/double
-	$(BIN)/pytest --quiet tests/lab
+	$(BIN)/pytest -m "not alone" --numprocesses 4 --dist loadscope --no-loadscope-reorder \
+	  tests/integration tests/double tests/lab
 
 .PHONY: lab
 lab: dev-env ## Several machines on this one, with the platform on them (RUNNERS=2)

@@ -1,4 +1,4 @@
-"""What all tests share: an engine that the run started is ended with it."""
+"""What all tests share: an engine that the run started is ended with it, and who runs beside whom."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.side_by_side import (  # noqa: F401  hooks
+    pytest_collection_modifyitems,
+    pytest_runtest_protocol,
+    pytest_xdist_make_scheduler,
+)
 
 PID_FILES = (Path("/run/docker.pid"), Path("/var/run/docker.pid"))
 

@@ -1,13 +1,11 @@
-"""One real deployment for all tests of this folder; each test leaves it as it found it."""
+"""One real deployment for all tests of this folder; each test leaves data and settings as it found them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from tests.conftest import engine_answers
 from tests.engine import start_engine
@@ -16,45 +14,6 @@ from tests.gitlab_runner.image_build import runner_images
 from tests.integration.pipelines import RunnerPlatform
 from tests.integration.platform import DeployedPlatform
 from tests.packages import installed
-
-# Who shares a platform runs on one worker: those that only use it, and those that change it and back.
-GROUPS = {
-    "using": {"test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"},
-    "changing": {
-        *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
-        *("test_people", "test_secret_places"),
-    },
-    "pipelines": {"test_image_builds", "test_leftovers", "test_runner"},
-}
-
-
-# What takes longest comes first, or one worker would still be at it when the others have nothing left.
-ORDER = ("changing", "test_plan", "using", "test_faults", "test_gitlab", "pipelines", "test_portainer")
-
-
-def group_of(nodeid: str) -> str:
-    """The tests that share a platform with a test."""
-    module = Path(nodeid.partition("::")[0]).stem
-    return next((name for name, modules in GROUPS.items() if module in modules), module)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        group = group_of(item.nodeid)
-        return ORDER.index(group) if group in ORDER else len(ORDER)
-
-    items.sort(key=place)
-
-
-class PlatformScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands the tests of one platform to one worker; those of different ones run side by side."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PlatformScheduling:
-    return PlatformScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

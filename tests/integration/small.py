@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from dap.layout import compose_dir
-from tests.integration.platform import DeployedPlatform
+from tests.integration.platform import DeployedPlatform, docker
 
 SERVICES = {"minio", "nginx-proxy", "portal", "postgres-data", "postgres-service", "toolbox"}
 
@@ -84,5 +84,10 @@ def write_own_service(
 
 
 def remove_own_service(platform: DeployedPlatform, name: str) -> None:
-    """Remove its folder; the next deploy removes its container."""
+    """Remove its folder, container and built images; the next deploy does the rest."""
     shutil.rmtree(platform.inventory / "compose" / name, ignore_errors=True)
+    container = f"name=^/{platform.name}-{name}$"
+    for box in docker("ps", "--all", "--quiet", "--filter", container).split():
+        docker("rm", "--force", box)
+    for image in {*docker("image", "ls", "--quiet", "--filter", f"label=dap.image={name}").split()}:
+        docker("image", "rm", "--force", image)

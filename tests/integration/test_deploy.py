@@ -67,33 +67,6 @@ def test_check_mode_reports_the_coming_change_and_makes_none(platform: DeployedP
     assert "would be made" in output
     assert "portal" in output
     assert platform.starts() == before
-    assert platform.deploy() == 0
-
-
-def test_drift_heals_and_data_stays(platform: DeployedPlatform) -> None:
-    user, password = platform.login("Project demo: database")
-    with platform.postgres("demo", user, password) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS n")
-    admin, admin_password = platform.login("PostgreSQL administrator (data sets)")
-    with platform.postgres("demo", admin, admin_password) as connection:
-        role = sql.Identifier(user)
-        connection.execute(sql.SQL("REASSIGN OWNED BY {} TO postgres").format(role))
-        connection.execute(sql.SQL("ALTER DATABASE demo OWNER TO postgres"))
-        connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
-        connection.execute(sql.SQL("DROP ROLE {}").format(role))
-        connection.execute("ALTER ROLE other_team PASSWORD 'drifted'")
-
-    changes = platform.must("deploy", "--no-verify")
-
-    assert "postgres-data: role demo created" in changes
-    assert "postgres-data: owner of database demo set to demo" in changes
-    assert "postgres-data: password of role other_team set" in changes
-    with platform.postgres("demo", user, password):
-        pass
-    with platform.postgres("demo", admin, admin_password) as connection:
-        assert connection.execute("SELECT n FROM kept").fetchone() == (42,)
-        connection.execute("ALTER TABLE kept OWNER TO demo")
-    assert platform.deploy() == 0
 
 
 DRIFT_IN_OBJECT_STORE = """
@@ -109,7 +82,18 @@ admin.user_add(access_key=key["access_key"], secret_key="drifted-secret")
 """
 
 
-def test_drift_in_object_storage_heals_and_objects_stay(platform: DeployedPlatform) -> None:
+def test_drift_heals_and_data_stays(platform: DeployedPlatform) -> None:
+    user, password = platform.login("Project demo: database")
+    with platform.postgres("demo", user, password) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS n")
+    admin, admin_password = platform.login("PostgreSQL administrator (data sets)")
+    with platform.postgres("demo", admin, admin_password) as connection:
+        role = sql.Identifier(user)
+        connection.execute(sql.SQL("REASSIGN OWNED BY {} TO postgres").format(role))
+        connection.execute(sql.SQL("ALTER DATABASE demo OWNER TO postgres"))
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+        connection.execute("ALTER ROLE other_team PASSWORD 'drifted'")
     client = platform.s3("demo")
     client.put_object(Bucket="demo", Key="kept.txt", Body=b"still here")
     compose = ["compose", "--project-directory", str(platform.root), "run", "--rm", "--no-deps", "-T"]
@@ -119,9 +103,20 @@ def test_drift_in_object_storage_heals_and_objects_stay(platform: DeployedPlatfo
 
     changes = platform.must("deploy", "--no-verify")
 
-    assert "minio: policy project-demo set" in changes
-    assert "minio: key of project-demo set" in changes
-    assert "minio: policy project-demo attached to its key" in changes
+    for change in (
+        "postgres-data: role demo created",
+        "postgres-data: owner of database demo set to demo",
+        "postgres-data: password of role other_team set",
+        "minio: policy project-demo set",
+        "minio: key of project-demo set",
+        "minio: policy project-demo attached to its key",
+    ):
+        assert change in changes
+    with platform.postgres("demo", user, password):
+        pass
+    with platform.postgres("demo", admin, admin_password) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchone() == (42,)
+        connection.execute("ALTER TABLE kept OWNER TO demo")
     assert client.get_object(Bucket="demo", Key="kept.txt")["Body"].read() == b"still here"
     client.delete_object(Bucket="demo", Key="kept.txt")
     assert platform.deploy() == 0
@@ -140,7 +135,6 @@ def test_lost_secrets_are_refused_over_existing_data(platform: DeployedPlatform)
     assert "localhost" in done.stderr
     assert str(platform.data) in done.stderr
     assert str(store) in done.stderr
-    assert platform.deploy() == 0
 
 
 def test_stopped_container_is_seen_and_comes_back(platform: DeployedPlatform) -> None:

@@ -47,14 +47,9 @@ def settled(small: DeployedPlatform) -> Iterator[DeployedPlatform]:
     small.settings_file.write_text(before, encoding="utf-8")
 
 
-def assert_completes(platform: DeployedPlatform, *own: str, verified: bool = False) -> None:
-    """One deploy brings all of it up, and leaves nothing of the killed one behind.
-
-    Args:
-        verified: also prove from a user's place that it works.
-    """
-    output = platform.must("deploy", *([] if verified else ["--no-verify"]))
-    assert ("checks passed" in output) == verified
+def assert_completes(platform: DeployedPlatform, *own: str) -> None:
+    """One deploy brings all of it up, verified, and leaves nothing of the killed ones behind."""
+    platform.must("deploy")
     boxes = platform.containers()
     assert {name: box["Name"] for name, box in boxes.items()} == {
         name: f"/{platform.name}-{name}" for name in {*SERVICES, *own} - {JOB}
@@ -86,7 +81,7 @@ def test_first_deploy_is_killed_before_anything_runs_again_and_again(small: Depl
     kill_deploy(small, lambda seen: bool(list(AUTHORITIES.glob(f"{small.name}-*.crt"))))
     assert not small.root.exists()
 
-    assert_completes(small, verified=True)
+    assert_completes(small)
     assert json.loads(small.must("status", "--json"))["ok"] is True
     assert (small.secrets / "secrets.yml").read_bytes() == first
 
@@ -111,81 +106,85 @@ class Point:
     """A point at which a deploy is killed.
 
     Attributes:
-        prepare: brings the deployed platform into a state from which a deploy gets to the point.
         when: what has been seen by then.
         midway: what proves afterwards that it was killed there and not later.
-        verified: whether a user's place tells more than healthy containers: data is being made just then.
     """
 
-    prepare: Callable[[DeployedPlatform], None]
     when: Callable[[Seen], bool]
     midway: Callable[[Seen], bool]
-    verified: bool = False
 
 
-POINTS = {
-    "while files are written": Point(
+# By what a deploy has to do; each is killed a step later than the one before.
+ROUTES: dict[str, tuple[Callable[[DeployedPlatform], None], dict[str, Point]]] = {
+    "starts everything": (
+        without_containers,
+        {
+            "as the databases start": Point(
+                lambda seen: seen.container("start postgres-data"),
+                lambda seen: not seen.task("services : "),
+            ),
+            "while a job makes databases and buckets": Point(
+                lambda seen: any(
+                    event.startswith(f"start {seen.platform.name}-{JOB}-run-") for event in seen.containers
+                ),
+                lambda seen: not seen.task("services : "),
+            ),
+            "between the first services and the rest": Point(
+                lambda seen: seen.task("services : "),
+                lambda seen: not seen.container("start portal"),
+            ),
+            "as the rest starts": Point(lambda seen: seen.container("start portal"), compose_is_at_work),
+        },
+    ),
+    "replaces everything": (
         with_other_time_zone,
-        lambda seen: (seen.platform.root / ".incoming-open").exists(),
-        lambda seen: (
-            not seen.task("provision : ") and any((seen.platform.root / name).exists() for name in UNFINISHED)
-        ),
-    ),
-    "as the databases start": Point(
-        without_containers,
-        lambda seen: seen.container("start postgres-data"),
-        lambda seen: not seen.task("services : "),
-    ),
-    "while a job makes databases and buckets": Point(
-        without_containers,
-        lambda seen: any(
-            event.startswith(f"start {seen.platform.name}-{JOB}-run-") for event in seen.containers
-        ),
-        lambda seen: not seen.task("services : "),
-    ),
-    "between the first services and the rest": Point(
-        without_containers,
-        lambda seen: seen.task("services : "),
-        lambda seen: not seen.container("start portal"),
-    ),
-    "as the rest starts": Point(
-        without_containers, lambda seen: seen.container("start portal"), compose_is_at_work
-    ),
-    "while a container is replaced": Point(
-        with_other_time_zone,
-        lambda seen: any(
-            event.startswith("create ") and event.endswith(f"_{seen.platform.name}-minio")
-            for event in seen.containers
-        ),
-        compose_is_at_work,
+        {
+            "while files are written": Point(
+                lambda seen: (seen.platform.root / ".incoming-open").exists(),
+                lambda seen: (
+                    not seen.task("provision : ")
+                    and any((seen.platform.root / name).exists() for name in UNFINISHED)
+                ),
+            ),
+            "while a container is replaced": Point(
+                lambda seen: any(
+                    event.startswith("create ") and event.endswith(f"_{seen.platform.name}-minio")
+                    for event in seen.containers
+                ),
+                compose_is_at_work,
+            ),
+        },
     ),
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_deploy_is_killed_and_the_next_one_completes(settled: DeployedPlatform, point: str) -> None:
-    POINTS[point].prepare(settled)
-    seen = kill_deploy(settled, POINTS[point].when)
-    assert POINTS[point].midway(seen), seen.log
-    assert_completes(settled, verified=POINTS[point].verified)
+@pytest.mark.parametrize("route", ROUTES)
+def test_deploys_are_killed_later_and_later_and_the_next_one_completes(
+    settled: DeployedPlatform, route: str
+) -> None:
+    prepare, points = ROUTES[route]
+    prepare(settled)
+    for name, point in points.items():
+        seen = kill_deploy(settled, point.when)
+        assert point.midway(seen), f"{name}:\n{seen.log}"
+    assert_completes(settled)
 
 
-def test_deploy_is_killed_while_it_builds_an_image(settled: DeployedPlatform) -> None:
+@pytest.fixture
+def halted(settled: DeployedPlatform) -> Iterator[tuple[str, Path]]:
+    """An operator's own service whose image takes its time to build: what the build says, and the log."""
     nonce = secrets.token_hex(8)
     write_own_service(settled, "halted", build=f"sleep 2 && echo {nonce} > /nonce")
-    log = settled.root / "log" / "build-halted.log"
-    try:
-        kill_deploy(settled, lambda seen: log.exists() and nonce in log.read_text(encoding="utf-8"))
-        assert docker("image", "ls", "--quiet", "--filter", "label=dap.image=halted") == ""
-        assert (settled.root / ".build").is_dir()
-        assert_completes(settled, "halted")
-    finally:
-        remove_own_service(settled, "halted")
-        settled.must("deploy", "--no-verify")
-        docker("image", "rm", *docker("image", "ls", "--quiet", "--filter", "label=dap.image=halted").split())
-    assert "halted" not in settled.containers()
+    yield nonce, settled.root / "log" / "build-halted.log"
+    remove_own_service(settled, "halted")
 
 
-def test_after_all_of_this_a_deploy_changes_nothing(settled: DeployedPlatform) -> None:
-    settled.deploy()
+def test_deploy_is_killed_while_it_builds_an_image(
+    settled: DeployedPlatform, halted: tuple[str, Path]
+) -> None:
+    nonce, log = halted
+    kill_deploy(settled, lambda seen: log.exists() and nonce in log.read_text(encoding="utf-8"))
+    assert docker("image", "ls", "--quiet", "--filter", "label=dap.image=halted") == ""
+    assert (settled.root / ".build").is_dir()
+    assert_completes(settled, "halted")
     assert settled.deploy() == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.platform import DeployedPlatform, docker
+from tests.integration.platform import DeployedPlatform
 from tests.integration.small import change_settings, remove_own_service, write_own_service
 
 WAIT_SECONDS = 30
@@ -97,9 +97,6 @@ def ailing(platform: DeployedPlatform) -> Iterator[Path]:
     yield folder
     remove_own_service(platform, "ailing")
     platform.settings_file.write_text(before, encoding="utf-8")
-    platform.must("deploy", "--no-verify")
-    images = docker("image", "ls", "--quiet", "--filter", "label=dap.image=ailing").split()
-    docker("image", "rm", "--force", *images)
 
 
 def test_service_that_never_gets_healthy_fails_the_deploy_in_time_and_alone(

@@ -36,7 +36,7 @@ outlives:
   artifacts: {paths: [where.txt]}
 """
 LABEL = "label=dap.jobs=dap"
-LIMIT_S = 60
+LIMIT_S = 120
 
 
 class Jobs:

@@ -6,18 +6,20 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import gitlab
+import pytest
 
 from tests.lab.laboratory import Lab
 from tests.lab.machine import Machine, wait_for
 
 AGAIN_SECONDS = 12
 TRIES = 3
-BACK_SECONDS = 90
+BACK_SECONDS = 180
 
 
+@pytest.mark.measures
 def test_second_deploy_changes_nothing_and_is_quick(lab: Lab) -> None:
     seconds: list[float] = []
-    # Somebody else may keep the machine busy: the quickest of a few counts.
+    # The machine may be busy with what other tests have left it to do: the quickest of a few counts.
     while not seconds or (min(seconds) > AGAIN_SECONDS and len(seconds) < TRIES):
         started = time.monotonic()
         assert lab.deploy() == 0

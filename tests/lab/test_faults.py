@@ -31,7 +31,7 @@ def hang_up(machine: Machine) -> None:
 
 def all_well(lab: Lab) -> None:
     """Wait until all hosts are there and their services are healthy, without a hand."""
-    wait_for(lambda: lab.dap("status").returncode == 0, 60, "all hosts and services are well")
+    wait_for(lambda: lab.dap("status").returncode == 0, 180, "all hosts and services are well")
 
 
 @pytest.fixture

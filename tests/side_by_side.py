@@ -1,0 +1,86 @@
+"""Tests that run side by side: which ones share a worker, and which ones the others wait for."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+MEASURES = "measures"
+# Who shares a platform runs on one worker: those that only use it, and those that change it and back.
+GROUPS = {
+    "using": {"test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"},
+    "changing": {
+        *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
+        *("test_people", "test_secret_places"),
+    },
+    "pipelines": {"test_image_builds", "test_leftovers", "test_runner"},
+}
+# What takes longest comes first, or one worker would still be at it when the others have nothing left.
+ORDER = (
+    *("lab", "changing", "test_plan", "using", "pipelines", "test_gitlab", "test_faults", "bundle"),
+    "test_portainer",
+)
+_LOCKS = Path(__file__).parents[1] / ".cache"
+
+
+def group_of(nodeid: str) -> str:
+    """The tests that share a platform with a test."""
+    path = Path(nodeid.partition("::")[0])
+    if path.parent.name == "lab":
+        return "bundle" if path.stem == "test_bundle" else "lab"
+    return next((name for name, modules in GROUPS.items() if path.stem in modules), path.stem)
+
+
+class PlatformScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands the tests of one platform to one worker; those of different ones run side by side."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PlatformScheduling | None:
+    by_platform = config.getoption("dist") == "loadscope"
+    return PlatformScheduling(config, log) if by_platform else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        group = group_of(item.nodeid)
+        return ORDER.index(group) if group in ORDER else len(ORDER)
+
+    items.sort(key=place)
+
+
+@contextmanager
+def _locked(file: TextIO, how: int) -> Iterator[None]:
+    fcntl.flock(file, how)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test that measures wait until no other runs, and let the others wait for it.
+
+    Whoever is next holds the gate, so that tests which come one after the other cannot keep it waiting.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    _LOCKS.mkdir(exist_ok=True)
+    with (_LOCKS / "tests.gate").open("w") as gate, (_LOCKS / "tests.running").open("w") as running:
+        if item.get_closest_marker(MEASURES):
+            with _locked(gate, fcntl.LOCK_EX), _locked(running, fcntl.LOCK_EX):
+                return (yield)
+        with _locked(gate, fcntl.LOCK_EX):
+            fcntl.flock(running, fcntl.LOCK_SH)
+        with _locked(running, fcntl.LOCK_SH):
+            return (yield)
