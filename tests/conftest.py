@@ -12,6 +12,7 @@ import pytest
 
 from tests.side_by_side import (  # noqa: F401  hooks
     pytest_collection_modifyitems,
+    pytest_runtest_call,
     pytest_runtest_protocol,
     pytest_xdist_make_scheduler,
 )

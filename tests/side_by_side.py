@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,6 +27,17 @@ ORDER = (
     "test_portainer",
 )
 _LOCKS = Path(__file__).parents[1] / ".cache"
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Open files that tests on all workers lock: who goes next, and who runs."""
+
+    gate: TextIO
+    running: TextIO
+
+
+_TURN = pytest.StashKey[_Turn]()
 
 
 def group_of(nodeid: str) -> str:
@@ -58,29 +69,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@contextmanager
-def _locked(file: TextIO, how: int) -> Iterator[None]:
-    fcntl.flock(file, how)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let a test that measures wait until no other runs, and let the others wait for it.
-
-    Whoever is next holds the gate, so that tests which come one after the other cannot keep it waiting.
-    """
+    """Run a test, with its fixtures, when nothing is measured."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
     _LOCKS.mkdir(exist_ok=True)
     with (_LOCKS / "tests.gate").open("w") as gate, (_LOCKS / "tests.running").open("w") as running:
-        if item.get_closest_marker(MEASURES):
-            with _locked(gate, fcntl.LOCK_EX), _locked(running, fcntl.LOCK_EX):
-                return (yield)
-        with _locked(gate, fcntl.LOCK_EX):
-            fcntl.flock(running, fcntl.LOCK_SH)
-        with _locked(running, fcntl.LOCK_SH):
-            return (yield)
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(running, fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        item.stash[_TURN] = _Turn(gate, running)
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Let a test that measures wait until no other runs, and let the others wait for it.
+
+    It holds the gate meanwhile, so that tests which come one after the other cannot keep it waiting.
+    """
+    turn = item.stash.get(_TURN, None)
+    if turn is None or item.get_closest_marker(MEASURES) is None:
+        return (yield)
+    fcntl.flock(turn.running, fcntl.LOCK_UN)
+    fcntl.flock(turn.gate, fcntl.LOCK_EX)
+    fcntl.flock(turn.running, fcntl.LOCK_EX)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(turn.running, fcntl.LOCK_SH)
+        fcntl.flock(turn.gate, fcntl.LOCK_UN)
