@@ -57,6 +57,15 @@ for (name in c("DBI", "RPostgreSQL", "httr2", "jsonlite", "dplyr", "ggplot2", "r
   suppressMessages(library(name, character.only = TRUE))
 cat(reticulate::import("numpy")$sum(c(40, 2)))
 """
+# Debian's PyTorch with PyPI's numpy, and processes that share memory.
+TORCH = """
+import numpy, torch
+from torch.utils.data import DataLoader, TensorDataset
+x = torch.tensor(numpy.array([1.0, 2.0]), requires_grad=True)
+(x * x).sum().backward()
+loader = DataLoader(TensorDataset(torch.ones(8, 1)), batch_size=4, num_workers=2)
+print(x.grad.numpy().tolist(), sum(len(rows) for rows, in loader))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +124,11 @@ def test_notebooks_run_in_python_and_r(platform: DeployedPlatform) -> None:
         run = ["jupyter", "nbconvert", "--stdin", "--execute", "--to", "notebook", "--stdout"]
         (done,) = json.loads(said(tag, json.dumps(book), *run))["cells"]
         assert "".join(done["outputs"][0]["text"]).strip() == "42"
+
+
+def test_models_are_trained_in_the_large_one(platform: DeployedPlatform) -> None:
+    platform.must("image", "build", "ml")
+    assert said(images(platform)["ml"]["tag"], TORCH, "python") == "[2.0, 4.0] 8"
 
 
 def test_changed_list_is_a_new_image_and_the_difference_is_told(platform: DeployedPlatform) -> None:

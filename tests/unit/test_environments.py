@@ -207,7 +207,9 @@ def test_environments_of_the_product_are_in_order() -> None:
     every, wrong = load_environments(find_environments([environments_dir()]), ())
     assert wrong == []
     parents = {name: one.parent.name if one.parent else "" for name, one in every.items()}
-    assert parents == {"base": "", "image-builder": "", "python": "base", "python-r": "python"}
+    upon_python = {"ml": "python", "python-r": "python"}
+    assert parents == {"base": "", "image-builder": "", "python": "base", **upon_python}
+    assert {*environments.chosen(every, None, with_builder=False)} == {"base", "python", "python-r"}
 
 
 def test_page_explains_every_key() -> None:

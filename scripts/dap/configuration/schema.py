@@ -489,7 +489,7 @@ class Platform(Section):
             "Environments whose images the hosts get: folders of `environments/`, here or in the inventory."
             " All that are not large, without it."
         ),
-        examples=[["python-r"]],
+        examples=[["python-r", "ml"]],
     )
     dev_containers: tuple[DevContainer, ...] = Field(
         default=(),
