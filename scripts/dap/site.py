@@ -276,8 +276,10 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     site = Site(inventory, kept, left_out, external, chosen, known, dev_containers)
     # It asks for servers, which know what a site is.
     from dap import collisions
+    from dap.dev import numbers
 
-    if wrong := [*_ports_twice(site), *_unreachable(site), *collisions.findings(site)]:
+    wrong = [*_ports_twice(site), *_unreachable(site), *collisions.findings(site), *numbers.findings(site)]
+    if wrong:
         raise ConfigurationError(wrong)
     decided = {} if reconsider else choices.recall(inventory.name)
     return site.without({name: why for name, why in decided.items() if name in kept})

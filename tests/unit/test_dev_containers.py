@@ -149,6 +149,16 @@ def test_written_numbers_count_and_others_keep_out_of_their_way(folder: Path) ->
     assert found.ports == {"bob-b-python": 22001, "ada-python": 22002}
 
 
+def test_numbers_of_files_that_there_are_cannot_be_given_to_others(folder: Path) -> None:
+    box = {"user": "ada", "environment": "python"}
+    numbers.remember("team", numbers.numbers_of(site_with(folder, box)))
+    users = [{**USERS[0], "uid": 20001}, {**USERS[1], "uid": 20000}]
+    assert refusal(folder, box, users=users) == [
+        "users[0].uid = 20001: is not the number of ada's files, which is 20000; write 20000, or remove it",
+        "users[1].uid = 20000: is the number of ada's files; write a different number, or remove it",
+    ]
+
+
 # --- what a host gets ------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dap.configuration.inventory import Host
 from dap.deployment import records
 from dap.dev.containers import DevContainer
+from dap.errors import Finding
+from dap.layout import shown
 from dap.site import Site
 
 FIRST_UID, FIRST_PORT = 20000, 22001
@@ -41,6 +43,20 @@ def recall(inventory: str) -> Numbers:
         elif kind == "host":
             found.hosts.append(name)
     return found
+
+
+def findings(site: Site) -> Iterator[Finding]:
+    """Numbers of users that do not go with those that the files that there are belong to."""
+    known, file = recall(site.inventory.name).uids, shown(site.inventory.platform_file)
+    owners = {uid: name for name, uid in known.items()}
+    for index, user in enumerate(site.platform.users):
+        where = f"users[{index}].uid"
+        if user.uid and (before := known.get(user.name)) not in (None, user.uid):
+            reason = f"is not the number of {user.name}'s files, which is {before}"
+            yield Finding(file, where, str(user.uid), reason, f"write {before}, or remove it")
+        elif user.uid and (other := owners.get(user.uid, user.name)) != user.name:
+            reason = f"is the number of {other}'s files"
+            yield Finding(file, where, str(user.uid), reason, "write a different number, or remove it")
 
 
 def remember(inventory: str, numbers: Numbers) -> None:
