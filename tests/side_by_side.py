@@ -23,8 +23,8 @@ GROUPS = {
 }
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.
 ORDER = (
-    *("lab", "changing", "test_plan", "using", "pipelines", "test_gitlab", "test_faults", "bundle"),
-    "test_portainer",
+    *("lab", "changing", "using", "test_plan", "pipelines", "test_gitlab", "test_dev_containers"),
+    *("test_environments", "test_faults", "bundle", "test_portainer"),
 )
 _LOCKS = Path(__file__).parents[1] / ".cache"
 
