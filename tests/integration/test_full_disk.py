@@ -86,6 +86,8 @@ def test_full_disk_for_rendered_files_is_named_and_old_files_stay(disks: Disks) 
     finally:
         disks.root.make_room()
         platform.settings_file.write_text(settings, encoding="utf-8")
+    platform.must("deploy", "--no-verify")
+    assert contents(platform) == before
 
 
 def test_full_disk_of_the_data_is_named_and_committed_rows_survive(disks: Disks) -> None:

@@ -33,7 +33,8 @@ def key(lab: Lab) -> Iterator[Path]:
     # Of what is no longer configured the container goes, and the home stays.
     runner = lab.machine("runner1")
     assert runner.run("docker", "ps", "--all", "--quiet", "--filter", "label=dap.dev") == ""
-    assert runner.run("ls", "/opt/dap/dev", "/var/lib/dap/homes/ada").split()[-1] == "mine"
+    assert not runner.succeeds("test", "-e", "/opt/dap/dev")
+    assert runner.run("ls", "/var/lib/dap/homes/ada") == "mine\n"
 
 
 def test_user_has_a_container_on_each_of_two_hosts(lab: Lab, key: Path) -> None:

@@ -164,6 +164,8 @@ def test_unwanted_one_goes_with_its_files_and_its_home_stays(engine: Engine, fol
     ]
     assert [path.name for path in (folder / "dev").iterdir()] == ["b"]
     assert (folder / "data" / "homes" / "a").is_dir()
+    bring(folder)
+    assert not (folder / "dev").exists()
 
 
 def test_plan_says_what_would_happen_and_changes_nothing(engine: Engine, folder: Path) -> None:

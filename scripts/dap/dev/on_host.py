@@ -154,6 +154,8 @@ class Host:
         if not self.check:
             self.end(name)
             shutil.rmtree(self.root / name, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.root.rmdir()
 
     def remove_home(self, user: str) -> None:
         """Remove what a user has in home and scratch on this host."""

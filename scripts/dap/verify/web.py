@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 
 from dap.services.manifest import Service
 from dap.verify import Place, check, expect
+
+PORTAL_TRIES = 3
+PORTAL_KEEPS_S = 5.5
 
 
 @check
@@ -84,8 +88,13 @@ def portal(place: Place, service: Service) -> Iterator[str]:
         page = client.get(url + "/")
         expect(page.status_code == 200, f"{url}/ answered {page.status_code}")
         expect(place.site.platform.domain in page.text, f"{url}/ does not name the platform")
-        states = client.get(url + "/health.json").json()["services"]
-    bad = [f"{name} is {state['state']}" for name, state in states.items() if state["state"] != "healthy"]
+        for attempt in range(PORTAL_TRIES):
+            # What has just started may be slower than the portal is patient, and it keeps what it has heard.
+            time.sleep(PORTAL_KEEPS_S if attempt else 0)
+            states = client.get(url + "/health.json").json()["services"]
+            bad = [f"{name} is {one['state']}" for name, one in states.items() if one["state"] != "healthy"]
+            if not bad:
+                break
     expect(not bad, ", ".join(bad))
     yield f"{len(states)} services healthy"
 
