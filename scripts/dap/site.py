@@ -86,10 +86,15 @@ class Site:
     @property
     def environments(self) -> Mapping[str, Environment]:
         """The environments whose images hosts run, by name."""
-        used = any(service.manifest.environments for service in self.services.values())
         of_containers = {one.environment for one in self.dev_containers}
         developed = {name: self.known_environments[name] for name in sorted(of_containers)}
-        return {**(self.chosen_environments if used else {}), **developed}
+        return {**self.job_environments, **developed}
+
+    @property
+    def job_environments(self) -> Mapping[str, Environment]:
+        """The environments that CI jobs may run in, by name: every host that runs jobs has their images."""
+        used = any(service.manifest.environments for service in self.services.values())
+        return self.chosen_environments if used else {}
 
     def dev_environments_on(self, host: Host) -> frozenset[str]:
         """The environments of the development containers of ``host``."""

@@ -13,6 +13,8 @@ from dap.credentials import Credentials
 from dap.dev import numbers, ssh_config
 from dap.dev.rendering import DevRenderer
 from dap.errors import ConfigurationError
+from dap.images.distribution import Distribution
+from dap.images.making import images_of
 from dap.secrets import SecretStore
 from dap.site import Site, load_site
 from tests.container_rules import broken
@@ -121,6 +123,40 @@ def test_two_containers_on_one_port_of_a_host_are_refused_and_on_two_hosts_not(f
     ]
     apart = ({**first, "host": "one"}, {**second, "host": "two"})
     assert len(site_with(folder, *apart, hosts=THREE_HOSTS).dev_containers) == 2
+
+
+def test_host_gets_the_images_of_its_own_containers_and_those_of_jobs_where_jobs_run(folder: Path) -> None:
+    boxes = (
+        {"user": "ada", "environment": "ml", "host": "one"},
+        {"user": "eve", "environment": "python", "host": "two"},
+    )
+    for registry in (True, False):
+        services = {"gitlab-runner": {"enabled": False}, "registry": {"enabled": registry}}
+        site = site_with(folder, *boxes, hosts=THREE_HOSTS, services=services)
+        assert images_by_host(site) == {
+            "main": {"base", "python", "ml"} if registry else {*()},
+            "one": {"ml"} if registry else {"base", "python", "ml"},
+            "two": {"python"} if registry else {"base", "python"},
+        }
+    # A large environment that one container runs in is none for the jobs of all hosts.
+    site = site_with(folder, *boxes, hosts=THREE_HOSTS, environments=["base"])
+    assert images_by_host(site) == {
+        "main": {"base", "python", "ml", "image-builder"},
+        "one": {"base", "ml", "image-builder"},
+        "two": {"base", "python", "image-builder"},
+    }
+    assert {*site.job_environments} == {"base", "image-builder"}
+
+
+def images_by_host(site: Site) -> dict[str, set[str]]:
+    """The environments that each host builds or is handed."""
+    distribution = Distribution(site, images_of(site))
+    found = {}
+    for host in site.inventory.hosts:
+        images = distribution.of(host)
+        names = {build.name for build in images.own.builds} | {image.name for image in images.handed}
+        found[host.name] = names & {*site.known_environments}
+    return found
 
 
 # --- numbers ---------------------------------------------------------------------------------------------

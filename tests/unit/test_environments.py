@@ -196,7 +196,7 @@ def test_environments_are_built_where_a_service_runs_them(tmp_path: Path) -> Non
     assert replace(site_of(service_of("app")), chosen_environments=folders).environments == {}
     site = replace(site_of(RUNNER), chosen_environments=folders)
     references, builds = resolve(site.services, environments=site.environments)
-    found = Images(references | {"app": ""}, builds, [], frozenset({"own"}))
+    found = Images(references | {"app": ""}, builds, [], frozenset({"own"}), frozenset({"own"}))
     assert found.of({"runner": RUNNER}).builds == builds
     # What it is built upon is built, and runs nowhere.
     assert [build.name for build in found.of({"runner": RUNNER}).run] == ["own"]

@@ -37,7 +37,7 @@ def of(site: Site, service: Service, *, builds: bool) -> dict[str, Any]:
         builds: whether they build images.
     """
     settings = site.platform.runners
-    images = tags_of(site.environments)
+    images = tags_of(site.job_environments)
     if builds:
         # The engine takes the list itself, not a file's name. Its profile of AppArmor forbids all mounts.
         profile = json.loads((service.folder / SECCOMP).read_text(encoding="utf-8"))

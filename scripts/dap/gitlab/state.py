@@ -94,7 +94,7 @@ def _of_everybody(site: Site, credentials: Credentials, trusted: Sequence[bytes]
         yield _variable("MLFLOW_TRACKING_USERNAME", login.name)
         yield _variable("MLFLOW_TRACKING_PASSWORD", login.password.reveal(), secret=True)
     yield from _variables(client_variables.of_storage(site))
-    for name, tag in builds.tags_of(site.environments).items():
+    for name, tag in builds.tags_of(site.job_environments).items():
         yield _variable(variable_of(name), tag)
 
 

@@ -140,12 +140,14 @@ class Images:
         builds: those that are built, in the order of building.
         pulls: those that come from registries.
         environments: names of the environments that hosts run, all of which are built.
+        for_jobs: those of them that every host has that runs jobs.
     """
 
     references: Mapping[str, str]
     builds: list[Build]
     pulls: list[Pull]
     environments: frozenset[str] = frozenset()
+    for_jobs: frozenset[str] = frozenset()
 
     def of(self, services: Mapping[str, Service], environments: Collection[str] = ()) -> Images:
         """What is needed for ``services``, and what that is built upon.
@@ -157,7 +159,7 @@ class Images:
             service.manifest.image.same_as or name for name, service in services.items()
         }
         if any(service.manifest.environments for service in services.values()):
-            needed |= self.environments
+            needed |= self.for_jobs
         return Images(
             {
                 name: reference
@@ -167,6 +169,7 @@ class Images:
             with_bases(self.builds, needed),
             [pull for pull in self.pulls if services.keys() & pull.users],
             self.environments & needed,
+            self.for_jobs & needed,
         )
 
     @property

@@ -23,7 +23,7 @@ def images_of(site: Site, *, every_environment: bool = False) -> Images:
     environments = site.known_environments if every_environment else site.environments
     references, builds = resolve(site.services, chosen, site.external, environments)
     fetched = pulls(references, builds, site.platform.mirrors.registry)
-    return Images(references, builds, fetched, frozenset(environments))
+    return Images(references, builds, fetched, frozenset(environments), frozenset(site.job_environments))
 
 
 @contextmanager
