@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from dap.credentials import Login
 from dap.deployment.outcome import Outcome
+from dap.dev.hosts import Seen
 from dap.dev.working import KnownContainer
 from dap.gitlab.ci import KnownRunner
 from dap.images.listing import Change, Known
@@ -93,23 +95,30 @@ def of_runners(runners: Sequence[KnownRunner]) -> str:
     return table(["RUNNER", "STATE", "JOBS", "TAGS", "VERSION"], rows) if rows else "No runners."
 
 
+def age(time: str, now: datetime) -> str:
+    """How long ago something was that an engine tells the time of; a hyphen where nothing was."""
+    if not time:
+        return "-"
+    seconds = max(0, int((now - datetime.fromisoformat(time)).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def of_dev_containers(
-    containers: Sequence[KnownContainer], unreached: Mapping[str, str], inventory: str
+    containers: Sequence[KnownContainer], unreached: Mapping[str, str], inventory: str, now: datetime
 ) -> str:
     """The answer of ``dap dev list``."""
     rows = [
         [
-            one.name,
-            one.user,
-            one.environment,
-            one.host,
-            str(one.port or "-"),
+            *(one.name, one.user, one.environment, one.host, str(one.port or "-")),
             f"{one.state}, outdated" if one.outdated and one.state == "running" else one.state,
-            one.since or "-",
+            *(_seen(one.seen, now) if one.seen else ["-"] * 4),
         ]
         for one in containers
     ]
-    head = ["CONTAINER", "USER", "ENVIRONMENT", "HOST", "PORT", "STATE", "SINCE"]
+    head = ["CONTAINER", "USER", "ENVIRONMENT", "HOST", "PORT", "STATE", "SINCE", "SSH", "CPU", "IMAGE BUILT"]
     lines = [table(head, rows) if rows else "No development containers."]
     lines += [f"{host}: {reason}" for host, reason in unreached.items()]
     old = [one.name for one in containers if one.outdated and one.state == "running" and one.port]
@@ -118,6 +127,16 @@ def of_dev_containers(
     if any(one.state == "missing" or not one.port for one in containers):
         lines.append(f"next: dap -e {inventory} deploy")
     return "\n".join(lines)
+
+
+def _seen(seen: Seen, now: datetime) -> list[str]:
+    last = f"{age(seen.last_login, now)} ago" if seen.last_login else "-"
+    return [
+        age(seen.since, now),
+        f"{seen.connections} now" if seen.connections else last,
+        f"{seen.cpu:.1f}",
+        f"{age(seen.image_built, now)} ago" if seen.image_built else "-",
+    ]
 
 
 def of_credentials(logins: Sequence[Login]) -> str:

@@ -7,28 +7,23 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dap.configuration.inventory import Host
 from dap.containers import argv_on
-from dap.dev import on_host
+from dap.dev import looking, on_host
 from dap.dev.rendering import Rendered, folder_of, project_of
 from dap.errors import EXIT_FAILED, EXIT_REFUSED, DapError
 from dap.site import Site
 
 _LIMIT_SECONDS = 600
 _CALL = """
-import sys
+import base64
 print(json.dumps(answer(json.loads(base64.b64decode({request!r})))))
 """
-_FORMAT = (
-    '{"name":{{json (.Label "dap.dev")}},"user":{{json (.Label "dap.dev.user")}},'
-    '"environment":{{json (.Label "dap.dev.environment")}},"state":{{json .State}},'
-    '"since":{{json .Status}},"image":{{json .Image}},'
-    '"configuration":{{json (.Label "dap.dev.configuration")}}}'
-)
 
 
 class LackingError(DapError):
@@ -49,7 +44,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Seen:
-    """A development container as its host's engine reports it."""
+    """A development container as its host reports it.
+
+    Attributes:
+        since: when it came into this state; this and all other times as the engine tells them (ISO 8601).
+        image_built: when its image was built.
+        connections: of SSH, at present.
+        last_login: when its user has logged in or left last; empty for never.
+        cpu: how many processors it takes at present.
+    """
 
     name: str
     user: str
@@ -59,10 +62,10 @@ class Seen:
     since: str
     image: str
     configuration: str
-
-    def as_json(self) -> dict[str, str]:
-        """For ``--json``."""
-        return asdict(self)
+    image_built: str
+    connections: int
+    last_login: str
+    cpu: float
 
 
 def ask(site: Site, host: Host, platform_id: str, verb: str, **more: Any) -> Answer:
@@ -80,19 +83,7 @@ def ask(site: Site, host: Host, platform_id: str, verb: str, **more: Any) -> Ans
         "platform_id": platform_id,
         **more,
     }
-    # Through standard input: what it holds is secret, and others see arguments.
-    packed = base64.b64encode(json.dumps(request).encode()).decode()
-    script = Path(on_host.__file__).read_text(encoding="utf-8") + _CALL.format(request=packed)
-    python = str(host.variables.get("ansible_python_interpreter", "/usr/bin/python3"))
-    done = _run(site, host, [python, "-"], script)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        said = done.stderr.strip().splitlines()[-1:] or ["no answer"]
-        raise DapError(
-            f"{host.name}: its development containers cannot be looked after: {said[0]}",
-            f"dap -e {site.inventory.name} check",
-        )
-    told = json.loads(lines[-1])
+    told = _told(site, host, on_host, request)
     if "error" in told:
         kind = LackingError if "lacking" in told else DapError
         raise kind(
@@ -129,22 +120,40 @@ def seen(site: Site, hosts: Sequence[Host]) -> tuple[list[Seen], dict[str, str]]
     unreached: dict[str, str] = {}
 
     def look(host: Host) -> list[Seen]:
-        label = f"label=com.docker.compose.project={project_of(site)}"
-        argv = ["docker", "ps", "--all", "--filter", label, "--format", _FORMAT]
         try:
-            done = _run(site, host, argv)
+            told = _told(site, host, looking, {"project": project_of(site)})
         except DapError as error:
             unreached[host.name] = error.message
             return []
-        if done.returncode:
-            unreached[host.name] = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        if "error" in told:
+            unreached[host.name] = told["error"]
             return []
-        found = [json.loads(line) for line in done.stdout.splitlines()]
-        return [Seen(host=host.name, **one) for one in found]
+        return [Seen(host=host.name, **one) for one in told["containers"]]
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         every = [one for found in pool.map(look, hosts) for one in found]
     return sorted(every, key=lambda one: one.name), unreached
+
+
+def _told(site: Site, host: Host, module: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a module says that is run on a host.
+
+    Raises:
+        DapError: it cannot be run there.
+    """
+    # Through standard input: what it holds is secret, and others see arguments.
+    packed = base64.b64encode(json.dumps(request).encode()).decode()
+    script = Path(str(module.__file__)).read_text(encoding="utf-8") + _CALL.format(request=packed)
+    python = str(host.variables.get("ansible_python_interpreter", "/usr/bin/python3"))
+    done = _run(site, host, [python, "-"], script)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        said = done.stderr.strip().splitlines()[-1:] or ["no answer"]
+        raise DapError(
+            f"{host.name}: its development containers cannot be looked after: {said[0]}",
+            f"dap -e {site.inventory.name} check",
+        )
+    return dict(json.loads(lines[-1]))
 
 
 def _run(site: Site, host: Host, argv: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:

@@ -25,6 +25,7 @@ class KnownContainer:
     """A development container that is configured or there.
 
     Attributes:
+        seen: what its host says of it; None where there is nothing, or the host did not answer.
         outdated: whether it would be made in another way now; None where that is not known.
     """
 
@@ -34,13 +35,15 @@ class KnownContainer:
     host: str
     port: int
     state: str
-    since: str
-    image: str
+    seen: hosts.Seen | None
     outdated: bool | None
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return dict(vars(self))
+        """For ``--json``; what is not known is null."""
+        found = {key: value for key, value in vars(self).items() if key != "seen"}
+        more = ("since", "image", "image_built", "connections", "last_login", "cpu")
+        seen = {key: getattr(self.seen, key, None) for key in more}
+        return found | {key: None if value == "" else value for key, value in seen.items()}
 
 
 def find(site: Site, name: str) -> DevContainer:
@@ -56,11 +59,11 @@ def find(site: Site, name: str) -> DevContainer:
     return known[name]
 
 
-def create(site: Site, entry: Mapping[str, Any]) -> tuple[DevContainer, Rendered | None]:
+def create(site: Site, entry: Mapping[str, Any]) -> tuple[Site, DevContainer, Rendered | None]:
     """Write a container into the configuration and make it.
 
     Returns:
-        the container, and what was made; None where it takes a deploy.
+        the site that has it, the container, and what was made; None where it takes a deploy.
 
     Raises:
         ConfigurationError: the configuration would be wrong then; it stays as it was.
@@ -71,10 +74,10 @@ def create(site: Site, entry: Mapping[str, Any]) -> tuple[DevContainer, Rendered
         now = load_site(inventory.name)
         box = now.dev_containers[-1]
         try:
-            return box, _bring(now, box)
+            return now, box, _bring(now, box)
         except (hosts.LackingError, RefusedError):
             # It has to be rendered with logins, an image or a network that only a deploy makes.
-            return box, None
+            return now, box, None
 
 
 def recreate(site: Site, box: DevContainer) -> None:
@@ -130,6 +133,7 @@ def _bring(site: Site, box: DevContainer, **how: list[str]) -> Rendered:
         store.save()
         known = numbers.recall(site.inventory.name)
         known.uids |= {box.user.name: given.uids[box.user.name]}
+        known.gids |= given.gids
         known.ports |= {box.name: given.ports[box.name]}
         known.hosts = sorted({*known.hosts, box.host.name})
         numbers.remember(site.inventory.name, known)
@@ -165,16 +169,13 @@ def listed(site: Site) -> tuple[list[KnownContainer], dict[str, str]]:
         found.append(
             KnownContainer(
                 *(box.name, box.user.name, box.environment, box.host.name, ports[box.name], state),
-                since=seen.since if seen else "",
-                image=seen.image if seen else "",
+                seen=seen,
                 outdated=seen.configuration != wanted[box.name] if seen and box.name in wanted else None,
             )
         )
     # No longer configured; the next deploy removes them.
     found += [
-        KnownContainer(
-            one.name, one.user, one.environment, one.host, 0, one.state, one.since, one.image, True
-        )
+        KnownContainer(one.name, one.user, one.environment, one.host, 0, one.state, one, True)
         for one in by_name.values()
     ]
     return found, unreached

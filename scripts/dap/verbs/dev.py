@@ -26,6 +26,8 @@ def dev() -> None:
 @click.pass_obj
 def dev_list(inventory: str, as_json: bool) -> None:
     """List the development containers, and how they are."""
+    from datetime import UTC, datetime
+
     from dap import summary
     from dap.dev import working
     from dap.site import load_site
@@ -36,7 +38,7 @@ def dev_list(inventory: str, as_json: bool) -> None:
         containers = [one.as_json() for one in found]
         click.echo(json.dumps({"containers": containers, "unreached": told}, indent=2))
     else:
-        click.echo(_typed(summary.of_dev_containers(found, unreached, inventory)))
+        click.echo(_typed(summary.of_dev_containers(found, unreached, inventory, datetime.now(UTC))))
     if unreached:
         sys.exit(1)
 
@@ -63,17 +65,15 @@ def dev_create(inventory: str, /, **given: Any) -> None:
     from dap.site import load_site
 
     site = load_site(inventory)
-    box, made = working.create(site, {key: value for key, value in given.items() if value is not None})
+    now, box, made = working.create(site, {key: value for key, value in given.items() if value is not None})
     click.echo(f"Added {box.name} to {shown(site.inventory.platform_file)}.")
     if made is None:
         click.get_current_context().invoke(
             deploy, dry_run=False, diff=False, only=(), prove=False, as_json=False
         )
-    now = load_site(inventory)
-    port = numbers.numbers_of(now).ports[box.name]
-    click.echo(
-        f"{box.name} runs on {box.host.name}, port {port}, from {tags_of(now.environments)[box.environment]}"
-    )
+    port = made.port if made else numbers.numbers_of(now).ports[box.name]
+    image = made.image if made else tags_of(now.environments)[box.environment]
+    click.echo(f"{box.name} runs on {box.host.name}, port {port}, from {image}")
     click.echo(_typed(f"For {box.user.name}: dap -e {inventory} ssh-config --user {box.user.name}"))
 
 

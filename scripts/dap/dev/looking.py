@@ -1,0 +1,134 @@
+"""Tells how the development containers of a host are, and what goes on in them. It runs there, as root.
+
+Sent over one connection as a script, like `dap.dev.on_host`, with nothing but Python; it changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+LABEL = "dap.dev"
+SAMPLE_SECONDS = 0.25
+# Of /proc/net/tcp: an open connection to the SSH server's port, 2222.
+CONNECTION = re.compile(r"^ *\d+: [0-9A-F]+:08AE [0-9A-F]+:[0-9A-F]+ 01 ", re.MULTILINE)
+# What the server writes when a user comes and goes; refused attempts are nobody's doing.
+COME_OR_GONE = re.compile(
+    r"^(\S+) .*(Accepted publickey for|Disconnected from user|not responding from user) "
+)
+
+
+def docker(*arguments: str) -> str:
+    """What a Docker command prints, errors included."""
+    done = subprocess.run(  # noqa: S603  our own argv, no shell
+        ["docker", *arguments],  # noqa: S607  wherever the host has it
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise OSError((done.stdout.strip().splitlines() or ["no answer"])[-1])
+    return done.stdout
+
+
+def look(project: str) -> list[dict[str, Any]]:
+    """Each development container of a platform."""
+    label = f"label=com.docker.compose.project={project}"
+    found = docker("ps", "--all", "--quiet", "--filter", label).split()
+    boxes = json.loads(docker("inspect", *found)) if found else []
+    boxes = [box for box in boxes if LABEL in box["Config"]["Labels"]]
+    images = built({box["Image"] for box in boxes})
+    busy = processors({box["State"]["Pid"] for box in boxes if box["State"]["Running"]})
+    return [told(box, images, busy) for box in boxes]
+
+
+def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, float]) -> dict[str, Any]:
+    """What there is to say of a container."""
+    labels, state = box["Config"]["Labels"], box["State"]
+    return {
+        "name": labels[LABEL],
+        "user": labels[f"{LABEL}.user"],
+        "environment": labels[f"{LABEL}.environment"],
+        "configuration": labels.get(f"{LABEL}.configuration", ""),
+        "state": state["Status"],
+        "since": state["StartedAt" if state["Running"] else "FinishedAt"],
+        "image": box["Config"]["Image"],
+        "image_built": images.get(box["Image"], ""),
+        "connections": connections(state["Pid"]) if state["Running"] else 0,
+        "last_login": last_login(box["Id"]),
+        "cpu": busy.get(state["Pid"], 0.0),
+    }
+
+
+def built(images: Iterable[str]) -> dict[str, str]:
+    """When images were built; those that are gone are left out."""
+    found = {}
+    for image in sorted(images):
+        with contextlib.suppress(OSError):
+            found[image] = docker("image", "inspect", "--format", "{{.Created}}", image).strip()
+    return found
+
+
+def connections(pid: int) -> int:
+    """How many SSH connections there are to the container of a process."""
+    try:
+        return len(CONNECTION.findall(Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii")))
+    except OSError:
+        return 0
+
+
+def last_login(container: str) -> str:
+    """When a user has logged in or left last, as far back as the log goes; empty where nobody has."""
+    lines = docker("logs", "--timestamps", "--tail", "1000", container).splitlines()
+    return next((found[1] for line in reversed(lines) if (found := COME_OR_GONE.match(line))), "")
+
+
+def processors(pids: Iterable[int]) -> dict[int, float]:
+    """How many processors the containers of these processes take at present."""
+    groups = {group: pid for pid in pids if (group := group_of(pid))}
+    before = used(groups.values(), groups)
+    time.sleep(SAMPLE_SECONDS if groups else 0)
+    after = used(groups.values(), groups)
+    ticks = os.sysconf("SC_CLK_TCK") * SAMPLE_SECONDS
+    return {
+        pid: round(sum(max(0, now - before[pid].get(one, now)) for one, now in after[pid].items()) / ticks, 1)
+        for pid in groups.values()
+    }
+
+
+def group_of(pid: int) -> str:
+    """What all processes of a container have in common, and no others."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def used(pids: Iterable[int], groups: Mapping[str, int]) -> dict[int, dict[int, int]]:
+    """The processor time that the processes of containers have had, in ticks."""
+    found: dict[int, dict[int, int]] = {pid: {} for pid in pids}
+    for entry in os.listdir("/proc") if groups else ():
+        if not entry.isdigit() or (pid := groups.get(group_of(int(entry)))) is None:
+            continue
+        with contextlib.suppress(OSError):
+            line = Path(f"/proc/{entry}/stat").read_text(encoding="utf-8", errors="replace")
+            # The name of a program, in brackets, may hold anything.
+            found[pid][int(entry)] = sum(map(int, line.rpartition(")")[2].split()[11:13]))
+    return found
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what is asked."""
+    try:
+        return {"containers": look(request["project"])}
+    except OSError as error:
+        return {"error": error.strerror or str(error)}

@@ -1,0 +1,86 @@
+"""What `dap dev list` shows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from dap import summary
+from dap.dev.hosts import Seen
+from dap.dev.looking import COME_OR_GONE, CONNECTION
+from dap.dev.working import KnownContainer
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SEEN = Seen(
+    *("ada-python", "ada", "python", "one", "running", "2026-03-01T10:30:00.123456789Z", "dap/python:1", "x"),
+    image_built="2026-02-20T12:00:00Z",
+    connections=0,
+    last_login="2026-03-01T11:59:18.5Z",
+    cpu=1.25,
+)
+
+
+@pytest.mark.parametrize(
+    ("time", "told"),
+    [
+        ("", "-"),
+        ("2026-03-01T12:00:05Z", "0 s"),
+        ("2026-03-01T11:59:01+00:00", "59 s"),
+        ("2026-03-01T11:00:01Z", "59 min"),
+        ("2026-02-28T12:00:01Z", "23 h"),
+        ("2026-02-28T12:00:00Z", "1 d"),
+    ],
+)
+def test_age_is_told_in_its_largest_unit(time: str, told: str) -> None:
+    assert summary.age(time, NOW) == told
+
+
+def test_table_says_what_is_to_be_done_next() -> None:
+    known = [
+        KnownContainer("ada-python", "ada", "python", "one", 22001, "running", SEEN, True),
+        KnownContainer("eve-r", "eve", "python-r", "two", 22001, "unknown", None, None),
+    ]
+    assert summary.of_dev_containers(known, {"two": "cannot be reached"}, "team", NOW).splitlines() == [
+        "CONTAINER   USER  ENVIRONMENT  HOST  PORT   STATE              SINCE  SSH       CPU  IMAGE BUILT",
+        "ada-python  ada   python       one   22001  running, outdated  1 h    41 s ago  1.2  9 d ago",
+        "eve-r       eve   python-r     two   22001  unknown            -      -         -    -",
+        "two: cannot be reached",
+        "next: dap -e team dev recreate ada-python, which ends what runs in it",
+    ]
+
+
+def test_json_has_null_for_what_is_not_known() -> None:
+    unknown = KnownContainer("eve-r", "eve", "python-r", "two", 22001, "unknown", None, None).as_json()
+    known = KnownContainer("ada-python", "ada", "python", "one", 22001, "running", SEEN, False).as_json()
+    assert {*unknown} == {*known}
+    assert [key for key, value in unknown.items() if value is None] == [
+        *("outdated", "since", "image", "image_built", "connections", "last_login", "cpu"),
+    ]
+    assert (known["connections"], known["cpu"], known["last_login"]) == (0, 1.25, SEEN.last_login)
+
+
+def test_only_users_who_came_or_left_count_in_the_log() -> None:
+    lines = {
+        "Accepted publickey for ada from 192.0.2.1 port 5 ssh2: ED25519 SHA256:x": True,
+        "Disconnected from user ada 192.0.2.1 port 5": True,
+        "Timeout, client not responding from user ada 192.0.2.1 port 5": True,
+        "Connection closed by authenticating user ada 192.0.2.1 port 5 [preauth]": False,
+        "Disconnected from authenticating user ada 192.0.2.1 port 5 [preauth]": False,
+        "Server listening on 0.0.0.0 port 2222.": False,
+    }
+    time = "2026-03-01T11:59:18.5Z"
+    found = {line: COME_OR_GONE.match(f"{time} {line}") for line in lines}
+    assert {line: bool(match) for line, match in found.items()} == lines
+    assert {match[1] for match in found.values() if match} == {time}
+
+
+def test_connections_are_those_that_are_open_to_the_server() -> None:
+    table = (
+        "  sl  local_address rem_address   st tx_queue\n"
+        "   0: 00000000:08AE 00000000:0000 0A 00000000\n"
+        "   1: 0300A8C0:08AE 0100A8C0:D431 01 00000000\n"
+        "   2: 0300A8C0:08AE 0100A8C0:D432 06 00000000\n"
+        "   3: 0300A8C0:D433 0100A8C0:08AE 01 00000000\n"
+    )
+    assert len(CONNECTION.findall(table)) == 1
