@@ -19,11 +19,12 @@ GROUPS = {
         *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
         *("test_people", "test_secret_places"),
     },
+    "desks": {"test_dev_containers", "test_dev_resources"},
     "pipelines": {"test_image_builds", "test_leftovers", "test_runner"},
 }
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.
 ORDER = (
-    *("lab", "changing", "using", "test_plan", "pipelines", "test_gitlab", "test_dev_containers"),
+    *("lab", "changing", "using", "test_plan", "pipelines", "test_gitlab", "desks"),
     *("test_environments", "test_faults", "bundle", "test_portainer"),
 )
 _LOCKS = Path(__file__).parents[1] / ".cache"

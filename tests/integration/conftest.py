@@ -11,8 +11,9 @@ from tests.conftest import engine_answers
 from tests.engine import start_engine
 from tests.gitlab_double.image_build import double_image
 from tests.gitlab_runner.image_build import runner_images
+from tests.integration.desks import Desks
 from tests.integration.pipelines import RunnerPlatform
-from tests.integration.platform import DeployedPlatform
+from tests.integration.platform import DeployedPlatform, docker
 from tests.packages import installed
 
 
@@ -48,6 +49,21 @@ def runner_platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> I
         yield deployed
     finally:
         deployed.remove()
+
+
+@pytest.fixture(scope="session")
+def desks(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desks]:
+    """A platform on one machine, in whose development containers people work."""
+    made = Desks(tmp_path_factory.mktemp("desks"))
+    made.write_inventory()
+    try:
+        made.must("deploy", "--no-verify")
+        made.configure_client()
+        yield made
+    finally:
+        made.remove()
+        left = docker("ps", "--all", "--quiet", "--filter", f"name={made.name}-dev")
+        assert left == ""
 
 
 @pytest.fixture

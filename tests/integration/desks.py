@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +24,16 @@ def make_key(folder: Path, name: str) -> Path:
     file = folder / name
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(file)], check=True)
     return file
+
+
+@contextlib.contextmanager
+def running(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A client in the background."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
 
 
 @dataclass
@@ -46,7 +59,7 @@ class Desks(DeployedPlatform):
                 {"name": name, "ssh_keys": [key.with_suffix(".pub").read_text().strip()]}
                 for name, key in self.keys.items()
             ],
-            projects=[{"name": "demo", "members": {"alice": "developer"}}],
+            projects=[{"name": "demo", "members": {"alice": "developer", "carol": "developer"}}],
             dev_containers=[
                 {"user": "alice", "environment": "python", "port": first, "memory": "768m", "shm": "256m"},
                 {"user": "bob", "environment": "python", "port": second, "memory": "256m", "pids": 100},

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 import yaml
 
 from tests.container_rules import as_service, broken
-from tests.integration.desks import ALICE, BOB, Desks
+from tests.integration.desks import ALICE, BOB, Desks, running
 from tests.integration.platform import docker, free_ports
 from tests.integration.secret_values import SecretValues
 
@@ -43,20 +42,6 @@ print("object", storage.get_object(Bucket="demo", Key="from-alice")["Body"].read
 """
 
 
-@pytest.fixture(scope="module")
-def desks(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desks]:
-    made = Desks(tmp_path_factory.mktemp("desks"))
-    made.write_inventory()
-    try:
-        made.must("deploy", "--no-verify")
-        made.configure_client()
-        yield made
-    finally:
-        made.remove()
-        left = docker("ps", "--all", "--quiet", "--filter", f"name={made.name}-dev")
-        assert left == ""
-
-
 def box_of(desks: Desks, container: str) -> dict[str, Any]:
     (found,) = json.loads(docker("inspect", f"{desks.name}-dev-{container}"))
     return dict(found)
@@ -65,16 +50,6 @@ def box_of(desks: Desks, container: str) -> dict[str, Any]:
 def starts(desks: Desks) -> dict[str, tuple[str, str]]:
     boxes = {name: box_of(desks, name) for name in (ALICE, BOB)}
     return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in boxes.items()}
-
-
-@contextlib.contextmanager
-def running(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A client in the background."""
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def wait_for(port: int) -> None:
@@ -126,6 +101,15 @@ def test_prompt_greets_with_limits_and_with_where_data_goes(desks: Desks) -> Non
 def test_work_needs_no_variable_to_be_set(desks: Desks) -> None:
     done = desks.ssh("python -", given=WORK)
     assert done.splitlines()[-4:] == ["run 42.0", "artifact über", "database alice demo True", "object seen"]
+
+
+def test_git_and_curl_find_the_platform_below_localhost(desks: Desks) -> None:
+    address = f"https://{desks.name}.localhost:{desks.ports['https']}"
+    desks.ssh("echo 'user-agent = mine' > ~/.curlrc; git config --global user.name alice")
+    told = desks.ssh(f"curl --silent --show-error --fail {address}/ | grep -c '<html'; git config user.name")
+    assert told == "1\nalice\n"
+    refused = desks.try_ssh("alice", ALICE, f"git ls-remote {address}/none")
+    assert refused.stderr == f"remote: Not found\nfatal: repository '{address}/none/' not found\n"
 
 
 def test_who_has_no_project_has_no_logins_to_data(desks: Desks) -> None:
@@ -255,9 +239,11 @@ def test_containers_keep_the_rules_and_show_no_secret(desks: Desks) -> None:
             "x-data": str(desks.data),
             "x-ports": {("127.0.0.1", entry["port"])},
             "x-job": False,
-            "x-folders": {str(desks.data / kind / entry["user"]) for kind in ("homes", "scratch")},
+            "x-folders": {str(desks.data / kind / entry["user"]) for kind in ("homes", "scratch")}
+            | {str(desks.data / "shared/demo")},
         }
-        assert broken({**as_service(box), **known}, {}) == []
+        reasons = {"group_add": "the user is a member of a project"} if name == ALICE else {}
+        assert broken({**as_service(box), **known}, reasons) == []
         shown = json.dumps(box).encode()
         assert [name for value, name in secrets.items() if value in shown] == []
         assert box["State"]["Health"]["Status"] == "healthy"

@@ -169,7 +169,13 @@ def test_numbers_stay_whoever_comes_and_goes(folder: Path) -> None:
     assert first.ports == {"ada-python": 22001, "bob-b-python": 22002}
     assert first.hosts == ["main"]
     numbers.remember("team", first)
-    later = numbers.numbers_of(site_with(folder, eve, bob))
+    demo = {"name": "demo", "members": {"eve": "developer", "bob.b": "guest"}}
+    later = numbers.numbers_of(site_with(folder, eve, bob, projects=[demo]))
+    assert later.gids == {"demo": 70000}
+    numbers.remember("team", later)
+    other = {"name": "abacus", "members": {"*": "developer"}}
+    site = site_with(folder, eve, bob, projects=[other])
+    assert numbers.numbers_of(site).gids == {"demo": 70000, "abacus": 70001}
     assert later.uids == {"ada": 20000, "bob.b": 20001, "eve": 20002}
     assert later.ports == {"bob-b-python": 22002, "eve-python": 22001}
 
@@ -200,9 +206,8 @@ def test_numbers_of_files_that_there_are_cannot_be_given_to_others(folder: Path)
 
 def test_rendered_container_keeps_the_rules_of_all_containers(folder: Path) -> None:
     box = {"user": "ada", "environment": "python", "memory": "512m", "cpus": 1.5, "host": "one"}
-    site = site_with(
-        folder, box, hosts=THREE_HOSTS, projects=[{"name": "demo", "members": {"*": "developer"}}]
-    )
+    demo, mirror = {"name": "demo", "members": {"*": "developer"}}, "https://mirror.example.com/simple"
+    site = site_with(folder, box, hosts=THREE_HOSTS, projects=[demo], mirrors={"pypi": mirror})
     store = SecretStore(folder / "secrets.yml", "team")
     renderer = DevRenderer(site, Credentials(site, store), numbers.numbers_of(site))
     rendered = renderer.render(site.dev_containers[0])
@@ -211,11 +216,17 @@ def test_rendered_container_keeps_the_rules_of_all_containers(folder: Path) -> N
     known = {
         "x-name": "ada-python",
         "x-data": "/var/lib/dap",
-        "x-folders": {"/var/lib/dap/homes/ada", "/var/lib/dap/scratch/ada"},
+        "x-folders": {f"/var/lib/dap/{name}" for name in ("homes/ada", "scratch/ada", "shared/demo")},
         "x-ports": {("0.0.0.0", 22001)},  # noqa: S104
         "x-job": False,
     }
-    assert broken({**service, **known}, {}) == []
+    assert broken({**service, **known}, {"group_add": "the user is a member of a project"}) == []
+    assert service["group_add"] == ["70000"]
+    assert (service["environment"]["PIP_INDEX_URL"], service["environment"]["UV_DEFAULT_INDEX"]) == (
+        mirror,
+        mirror,
+    )
+    assert b"ada:x:20000:\ndemo:x:70000:ada\n" in files["config/group"].content
     assert (service["user"], service["mem_limit"], service["cpus"]) == ("20000:20000", 512 * 1024**2, 1.5)
     # What is secret is in files that only the user reads, and in none that describes the container.
     values = [secret.reveal().encode() for secret in store.all_values().values()]

@@ -6,4 +6,6 @@ if [ -r /run/environment ]; then
 fi
 if [ -n "${SSH_TTY-}" ] && [ -r /run/dap/motd ]; then
   cat /run/dap/motd
+  df --output=target,avail "${HOME}" /scratch 2>/dev/null | awk '
+    NR > 1 && $2 < 102400 { print "WARNING: " $1 " is nearly full: " int($2 / 1024) " MB are left. Make room before you work on." }'
 fi

@@ -17,9 +17,12 @@ variables | sed -E "s/'/'\\\\''/g; s/^([A-Za-z_][A-Za-z0-9_]*)=(.*)\$/export \\1
   echo
 } >/run/sshd_config
 
-# A new home gets what new homes get. A disk that is full is no reason not to let anybody in.
-if [ ! -e "${HOME}/.profile" ]; then
-  cp -R /etc/skel/. "${HOME}" || echo "the home is left as it is: it cannot be written" >&2
-fi
 umask 022
+# A new home gets what new homes get. A disk that is full is no reason not to let anybody in.
+if [ ! -e "${HOME}/.profile" ] && ! cp -R /etc/skel/. "${HOME}"; then
+  echo "the home is left as it is: it cannot be written" >&2
+  # At the next start there may be room.
+  rm -f "${HOME}/.profile"
+fi
+sh /etc/dap/names.sh
 exec /usr/sbin/sshd -D -e -f /run/sshd_config

@@ -1,7 +1,8 @@
-"""Numbers that stay: the uid of every user, and the port of every development container."""
+"""Numbers that stay: of users, of projects' groups, and the port of every development container."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from dap.layout import shown
 from dap.site import Site
 
 FIRST_UID, FIRST_PORT = 20000, 22001
+# Beyond those that users have, who are each a group of their own, and those that Debian gives.
+FIRST_GID = 70000
 _FILE = "dev_containers.json"
 
 
@@ -22,11 +25,13 @@ class Numbers:
 
     Attributes:
         uids: by user; also of users who are no longer there, whose files may be.
+        gids: by project; of the groups that share folders.
         ports: by container.
         hosts: on which there were development containers at the last deploy.
     """
 
     uids: dict[str, int] = field(default_factory=dict)
+    gids: dict[str, int] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
     hosts: list[str] = field(default_factory=list)
 
@@ -38,6 +43,8 @@ def recall(inventory: str) -> Numbers:
         kind, _, name = key.partition(" ")
         if kind == "uid":
             found.uids[name] = int(value)
+        elif kind == "gid":
+            found.gids[name] = int(value)
         elif kind == "port":
             found.ports[name] = int(value)
         elif kind == "host":
@@ -62,6 +69,7 @@ def findings(site: Site) -> Iterator[Finding]:
 def remember(inventory: str, numbers: Numbers) -> None:
     """Keep what was given."""
     entries = {f"uid {name}": str(uid) for name, uid in numbers.uids.items()}
+    entries |= {f"gid {name}": str(gid) for name, gid in numbers.gids.items()}
     entries |= {f"port {name}": str(port) for name, port in numbers.ports.items()}
     entries |= {f"host {name}": "yes" for name in numbers.hosts}
     records.remember(inventory, _FILE, entries)
@@ -75,11 +83,16 @@ def numbers_of(site: Site) -> Numbers:
     for box in site.dev_containers:
         if box.user.name not in uids:
             uids[box.user.name] = _next(FIRST_UID, uids.values())
+    gids = dict(known.gids)
+    for box in site.dev_containers:
+        for project in site.projects_of(box.user):
+            if project.name not in gids:
+                gids[project.name] = _next(FIRST_GID, gids.values())
     ports: dict[str, int] = {}
     for host in site.inventory.hosts:
         boxes = [box for box in site.dev_containers if box.host.name == host.name]
         ports |= _ports(site, host, boxes, known.ports)
-    return Numbers(uids, ports, sorted({box.host.name for box in site.dev_containers}))
+    return Numbers(uids, gids, ports, sorted({box.host.name for box in site.dev_containers}))
 
 
 def ports_on(site: Site, host: Host) -> dict[str, int]:
@@ -116,4 +129,4 @@ def _ports(site: Site, host: Host, boxes: Sequence[DevContainer], known: Mapping
 def _next(first: int, taken: Iterable[int]) -> int:
     """The smallest number from ``first`` on that nobody has."""
     used = {*taken}
-    return next(number for number in range(first, 65536) if number not in used)
+    return next(number for number in itertools.count(first) if number not in used)

@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import socket
+import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -252,10 +254,13 @@ class Host:
             for entry in one["folders"]:
                 path = Path(entry["path"])
                 path.parent.mkdir(mode=0o711, exist_ok=True)
-                # Made at its own mode at once; what is in it stays as its owner has it.
+                # Open to nobody until it is its owner's; what is in it stays as that one has it.
                 if not path.exists():
-                    path.mkdir(mode=int(entry["mode"], 8))
+                    path.mkdir(mode=0o700)
                     os.chown(path, entry["uid"], entry["gid"])
+                    path.chmod(mode := int(entry["mode"], 8))
+                    if mode & stat.S_ISGID:
+                        open_to_group(path)
 
     def end(self, name: str) -> None:
         """End and remove a container, if it is there."""
@@ -326,6 +331,17 @@ def answers(address: str, port: int) -> bool:
             return bytes(connection.recv(4)) == b"SSH-"
     except OSError:
         return False
+
+
+def open_to_group(folder: Path) -> None:
+    """Let a group change whatever its members put into a folder, with whichever umask they do that."""
+    # As the kernel has it: a version, then tag, rights and no number for owner, group and others.
+    rights = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", tag, allowed, 0xFFFFFFFF) for tag, allowed in ((1, 7), (4, 7), (0x20, 0))
+    )
+    # Not all file systems have such lists; there its members can read, and change what they are let.
+    with contextlib.suppress(OSError):
+        os.setxattr(folder, "system.posix_acl_default", rights)
 
 
 def same(path: Path, file: Mapping[str, Any]) -> bool:

@@ -131,8 +131,15 @@ class DevRenderer:
             address_on(self.site, box.host),
             digest,
             (File("compose.yaml", as_yaml(document)), *config, *live),
-            tuple(Directory(str(data / kind / box.user.name), "0700", uid) for kind in ("homes", "scratch")),
+            (
+                *(Directory(str(data / kind / box.user.name), "0700", uid) for kind in ("homes", "scratch")),
+                *(Directory(str(data / "shared" / name), "2770", 0, gid) for name, gid in self._groups(box)),
+            ),
         )
+
+    def _groups(self, box: DevContainer) -> list[tuple[str, int]]:
+        """The projects whose folders the container has, each with the number of its group."""
+        return [(one.name, self.numbers.gids[one.name]) for one in self.site.projects_of(box.user)]
 
     def _file(self, path: Path, context: Mapping[str, Any], mode: str, owner: int) -> File:
         name = f"{path.parent.name}/{path.name.removesuffix('.j2')}"
@@ -149,6 +156,7 @@ class DevRenderer:
                 "user": user.name,
                 "full_name": (user.full_name or user.name).replace(":", " "),
                 "uid": uid,
+                "groups": self._groups(box),
                 "home": f"/home/{user.name}",
                 "host": box.host.name,
                 "environment": box.environment,
@@ -159,9 +167,17 @@ class DevRenderer:
                 "ssh_keys": user.ssh_keys,
             },
             "connect": connect(site),
+            "localhost": self._localhost(),
             "projects": [project.name for project in site.projects_of(user)],
             "logins": self._logins(box),
         }
+
+    def _localhost(self) -> dict[str, Any]:
+        """The platform's names where programs take them for the machine that they run on; else nothing."""
+        site = self.site
+        if not site.platform.domain.endswith(".localhost"):
+            return {}
+        return {"domain": site.platform.domain, "port": site.platform.ports.https, "names": site.names}
 
     def _logins(self, box: DevContainer) -> dict[str, Any]:
         """What the user logs in with, as far as there is something to log in to."""
@@ -203,7 +219,11 @@ class DevRenderer:
         values = {"USER": user.name, "LOGNAME": user.name, "HOME": f"/home/{user.name}", "SHELL": "/bin/bash"}
         values |= {"TZ": site.platform.time_zone, "LANG": "C.UTF-8"}
         values |= client_variables.of_trust(container.CA_BUNDLE) | http_proxy.environment(site)
+        if mirror := site.platform.mirrors.pypi:
+            values |= {"PIP_INDEX_URL": mirror, "UV_DEFAULT_INDEX": mirror}
         values |= {"NETRC": f"{_LIVE}/netrc", "DAP_ENVIRONMENT": box.environment}
+        if self._localhost():
+            values |= {"GIT_CONFIG_SYSTEM": "/run/gitconfig", "CURL_HOME": "/run/curl"}
         values |= client_variables.of_tracking(site)
         if projects := site.projects_of(user):
             values |= client_variables.of_storage(site)
@@ -234,10 +254,14 @@ class DevRenderer:
             container.bind(f"{folder}/config/passwd", "/etc/passwd", read_only=True),
             container.bind(f"{folder}/config/group", "/etc/group", read_only=True),
             container.bind(f"{folder}/config/profile.sh", "/etc/profile.d/zz-dap.sh", read_only=True),
+            container.bind(f"{folder}/config/names.sh", "/etc/ssh/sshrc", read_only=True),
             container.bind(f"{folder}/live", _LIVE, read_only=True),
             container.bind(f"{data}/homes/{box.user.name}", f"/home/{box.user.name}"),
             container.bind(f"{data}/scratch/{box.user.name}", "/scratch"),
+            *(container.bind(f"{data}/shared/{name}", f"/shared/{name}") for name, _ in self._groups(box)),
         ]
+        if groups := self._groups(box):
+            base["group_add"] = [str(gid) for _, gid in groups]
         base["ports"] = [
             {
                 "host_ip": address_on(self.site, box.host),

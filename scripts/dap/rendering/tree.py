@@ -37,15 +37,21 @@ class File:
 
 @dataclass(frozen=True)
 class Directory:
-    """A data directory: created, owner and mode kept right, never removed."""
+    """A data directory: created, owner and mode kept right, never removed.
+
+    Attributes:
+        group: its group; the number of the owner if None.
+    """
 
     path: str
     mode: str
     owner: int
+    group: int | None = None
 
     def as_variables(self) -> dict[str, Any]:
         """As the role `stack` takes it."""
-        return {"path": self.path, "mode": self.mode, "uid": self.owner, "gid": self.owner}
+        group = self.owner if self.group is None else self.group
+        return {"path": self.path, "mode": self.mode, "uid": self.owner, "gid": group}
 
 
 @dataclass

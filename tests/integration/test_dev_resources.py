@@ -1,0 +1,117 @@
+"""What containers share and take: folders of projects, disks, and what `dap dev list` says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.desks import ALICE, BOB, Desks, running
+from tests.integration.disks import mounted
+from tests.integration.platform import docker
+
+# What the program may take besides what the engine takes for a bare container of the same image, on 2 cores.
+MORE_SECONDS = 1.5
+IDLE_MIB = 40
+
+
+@pytest.fixture
+def carols(desks: Desks) -> Iterator[str]:
+    """A container of carol's, who is in a project with alice."""
+    desks.must("dev", "create", "carol", "--environment=python", "--name=carols", "--memory=128m")
+    desks.configure_client()
+    yield "carols"
+    desks.must("dev", "remove", "carols", "--with-home", "--yes")
+
+
+def test_members_of_a_project_share_a_folder_and_others_have_none(desks: Desks, carols: str) -> None:
+    desks.ssh("mkdir /shared/demo/models; echo first > /shared/demo/models/log")
+    more = "cd /shared/demo; echo second >> models/log; cat models/log; stat -c '%U %G' models"
+    told = desks.try_ssh("carol", carols, more)
+    assert (told.stdout, told.stderr) == ("first\nsecond\nUNKNOWN demo\n", "")
+    nothing = "ls: cannot access '/shared': No such file or directory\n20001\n"
+    assert desks.ssh("ls /shared 2>&1; id -G", user="bob") == nothing
+    shared = (desks.data / "shared" / "demo").stat()
+    assert (shared.st_uid, shared.st_gid, shared.st_mode & 0o7777) == (0, 70000, 0o2770)
+
+
+def test_list_tells_what_goes_on(desks: Desks) -> None:
+    def listed() -> dict[str, dict[str, Any]]:
+        told = json.loads(desks.must("dev", "list", "--json"))
+        assert told["unreached"] == []
+        return {one["name"]: one for one in told["containers"]}
+
+    desks.ssh("true", user="bob")
+    busy = "echo up; timeout 10 sh -c 'while :; do :; done'"
+    with running([*desks.client("alice"), ALICE, busy]) as client:
+        assert client.stdout
+        assert client.stdout.readline() == "up\n"
+        told = listed()
+        text = desks.must("dev", "list")
+    alice, bob = told[ALICE], told[BOB]
+    assert (alice["connections"], bob["connections"]) == (1, 0)
+    assert alice["cpu"] > bob["cpu"]
+    now = datetime.now(UTC)
+    for one in (alice, bob):
+        built, since, login = (
+            datetime.fromisoformat(one[key]) for key in ("image_built", "since", "last_login")
+        )
+        assert built < since < login < now
+    assert re.search(rf"^{BOB} .* running +\d+ (s|min) +\d+ s ago +\d\.\d +\d+ \w+ ago$", text, re.MULTILINE)
+    assert re.search(rf"^{ALICE} .* running +\d+ (s|min) +1 now +\d\.\d +\d+ \w+ ago$", text, re.MULTILINE)
+
+
+def test_full_home_lets_its_user_in_and_says_so(desks: Desks, tmp_path: Path) -> None:
+    home = desks.data / "homes" / "carol"
+    shutil.rmtree(home, ignore_errors=True)
+    with mounted(tmp_path / "disk", home, gib=1) as disk:
+        os.chown(home, 20002, 20002)
+        disk.fill()
+        desks.must("dev", "create", "carol", "--environment=python", "--name=full", "--memory=128m")
+        desks.configure_client()
+        try:
+            done = subprocess.run(
+                [*desks.client("carol", "ssh", "-tt"), "full"],
+                input="echo x > y\nexit\n", capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            warning = "WARNING: /home/carol is nearly full: 0 MB are left. Make room before you work on."
+            assert warning in done.stdout.splitlines()
+            assert "-bash: echo: write error: No space left on device" in done.stdout.splitlines()
+            disk.make_room()
+            desks.must("dev", "recreate", "full", "--yes")
+            told = desks.try_ssh("carol", "full", "bash -lc 'wc -c < .profile'", "-tt").stdout
+            assert "WARNING" not in told
+            assert int(told.split()[-1]) > 0
+        finally:
+            desks.must("dev", "remove", "full")
+
+
+@pytest.mark.measures
+def test_container_is_there_soon_and_takes_little(desks: Desks, carols: str) -> None:
+    image = json.loads(docker("inspect", f"{desks.name}-dev-{carols}"))[0]["Config"]["Image"]
+    bare, made = [], []
+    for _ in range(3):
+        desks.must("dev", "remove", carols)
+        begin = time.monotonic()
+        docker("run", "--detach", "--name", f"{desks.name}-bare", image, "sleep", "60")
+        bare.append(time.monotonic() - begin)
+        docker("rm", "--force", f"{desks.name}-bare")
+        begin = time.monotonic()
+        desks.must("dev", "create", "carol", "--environment=python", f"--name={carols}", "--memory=128m")
+        assert desks.try_ssh("carol", carols, "true").returncode == 0
+        made.append(time.monotonic() - begin)
+    assert statistics.median(made) - statistics.median(bare) < MORE_SECONDS
+    usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", f"{desks.name}-dev-{carols}")
+    found = re.match(r"([\d.]+)MiB /", usage)
+    assert found
+    assert float(found[1]) < IDLE_MIB
