@@ -112,6 +112,15 @@ def test_git_and_curl_find_the_platform_below_localhost(desks: Desks) -> None:
     assert refused.stderr == f"remote: Not found\nfatal: repository '{address}/none/' not found\n"
 
 
+def test_project_has_an_environment_with_the_images_packages(desks: Desks) -> None:
+    """As the page says, whose commands these are; nothing else can be installed into."""
+    desks.ssh("uv venv --quiet --system-site-packages .venv")
+    told = desks.ssh(
+        ".venv/bin/python -c 'import pandas; print(pandas.__file__)'; command -v pip || echo none"
+    )
+    assert told.split() == ["/usr/local/lib/python3.13/dist-packages/pandas/__init__.py", "none"]
+
+
 def test_who_has_no_project_has_no_logins_to_data(desks: Desks) -> None:
     logins = "wc -c < /run/dap/pgpass; wc -c < /run/dap/s3_credentials"
     told = desks.ssh(f"env | grep -E '^(PG|AWS_(ENDP|SHARED))' | sort; {logins}", user="bob")
