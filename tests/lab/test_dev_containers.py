@@ -12,6 +12,8 @@ from tests.integration.desks import make_key
 from tests.integration.small import change_settings
 from tests.lab.laboratory import Lab
 
+# What users have on a host, which nothing but a person removes.
+KINDS = ("homes", "scratch", "shared")
 TRACK = """
 import mlflow
 mlflow.set_experiment("over-ssh")
@@ -35,6 +37,8 @@ def key(lab: Lab) -> Iterator[Path]:
     assert runner.run("docker", "ps", "--all", "--quiet", "--filter", "label=dap.dev") == ""
     assert not runner.succeeds("test", "-e", "/opt/dap/dev")
     assert runner.run("ls", "/var/lib/dap/homes/ada") == "mine\n"
+    for machine in lab.runner_machines:
+        machine.run("rm", "--recursive", "--force", *(f"/var/lib/dap/{kind}" for kind in KINDS))
 
 
 def test_user_has_a_container_on_each_of_two_hosts(lab: Lab, key: Path) -> None:
