@@ -105,7 +105,7 @@ class Host:
         for name in start:
             (self.root / name / STOPPED).unlink(missing_ok=True)
         names = {one["name"] for one in wanted}
-        missing, replaced = [], []
+        missing, replaced, kept = [], [], []
         for one in wanted:
             box = there.get(one["name"])
             differs = box is not None and label_of(box) != one["configuration"]
@@ -113,30 +113,24 @@ class Host:
                 missing.append(one)
             elif one["name"] in recreate or (differs and not self.runs(box) and not self.stopped(one)):
                 replaced.append(one)
-            elif differs:
-                self.outdated.append(one["name"])
+            else:
+                kept.append(one)
+                if differs:
+                    self.outdated.append(one["name"])
         self.refused = self.problems([*missing, *replaced], there)
         if self.refused:
             return
-        files = {one["name"]: self.differing(one) for one in wanted}
+        rewritten = [one for one in kept if self.differing(one)]
         if not self.check:
             self.lay_out(wanted)
-        for name in [*there] if complete else []:
+        for name, box in there.items() if complete else ():
             if name not in names:
-                self.remove(name)
-        for one in wanted:
-            if files[one["name"]] and one not in missing and one not in replaced:
-                self.change(one["name"], "files written")
+                self.remove(name, box)
+        for one in rewritten:
+            self.change(one["name"], "files written")
         for one in replaced:
-            self.end(one["name"])
-        idle = [
-            one
-            for one in wanted
-            if one not in missing
-            and one not in replaced
-            and not self.runs(there[one["name"]])
-            and not self.stopped(one)
-        ]
+            self.end(there[one["name"]])
+        idle = [one for one in kept if not self.runs(there[one["name"]]) and not self.stopped(one)]
         self.start([*missing, *replaced, *idle])
         for what, of_kind in (("created", missing), ("recreated", replaced), ("started", idle)):
             for one in of_kind:
@@ -150,11 +144,11 @@ class Host:
             docker("stop", "--time", str(GRACE_SECONDS), box["Id"])
             self.change(name, "development container stopped")
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, box: Mapping[str, Any]) -> None:
         """Remove a container and its files; home and scratch stay."""
         self.change(name, "development container removed")
         if not self.check:
-            self.end(name)
+            self.end(box)
             shutil.rmtree(self.root / name, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self.root.rmdir()
@@ -168,8 +162,8 @@ class Host:
 
     def remove_all(self) -> None:
         """Remove all containers, their network and their files."""
-        for name in self.containers():
-            self.remove(name)
+        for name, box in self.containers().items():
+            self.remove(name, box)
         label = f"label=com.docker.compose.project={self.project}"
         for network in docker("network", "ls", "--quiet", "--filter", label).split():
             docker("network", "rm", network)
@@ -262,11 +256,9 @@ class Host:
                     if mode & stat.S_ISGID:
                         open_to_group(path)
 
-    def end(self, name: str) -> None:
-        """End and remove a container, if it is there."""
-        if self.check:
-            return
-        if box := self.containers().get(name):
+    def end(self, box: Mapping[str, Any]) -> None:
+        """End and remove a container."""
+        if not self.check:
             docker("stop", "--time", str(GRACE_SECONDS), box["Id"])
             docker("rm", "--force", box["Id"])
 
@@ -385,8 +377,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         elif verb == "stop":
             host.stop(request["name"])
         elif verb == "remove":
-            if request["name"] in host.containers():
-                host.remove(request["name"])
+            if box := host.containers().get(request["name"]):
+                host.remove(request["name"], box)
             if request.get("home"):
                 host.remove_home(request["home"])
         elif verb == "remove_all":
