@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from dap.configuration.inventory import Host
 from dap.credentials import Credentials
@@ -22,21 +22,17 @@ def concerned(site: Site) -> list[Host]:
     return [host for host in site.inventory.hosts if host.name in names]
 
 
-def prepare(
-    site: Site, store: SecretStore, *, keep: bool, names: Sequence[str] = ()
-) -> dict[str, list[Rendered]]:
-    """Render containers, by host.
+def prepare(site: Site, store: SecretStore, *, keep: bool) -> dict[str, list[Rendered]]:
+    """Render all containers, by host.
 
     Args:
         keep: whether what is made for them is remembered: before any host gets it.
-        names: of the containers; all if empty.
     """
     given = numbers.numbers_of(site)
     renderer = DevRenderer(site, Credentials(site, store), given)
     found: dict[str, list[Rendered]] = {}
     for box in site.dev_containers:
-        if not names or box.name in names:
-            found.setdefault(box.host.name, []).append(renderer.render(box))
+        found.setdefault(box.host.name, []).append(renderer.render(box))
     if keep:
         store.save()
         known = numbers.recall(site.inventory.name)

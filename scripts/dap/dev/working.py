@@ -11,6 +11,7 @@ from dap.containers import argv_on
 from dap.credentials import Credentials
 from dap.dev import hosts, numbers
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
+from dap.dev.deploying import concerned
 from dap.dev.rendering import DevRenderer, Rendered, project_of
 from dap.errors import DapError, RefusedError
 from dap.layout import secrets_dir
@@ -157,9 +158,7 @@ def _store(site: Site) -> SecretStore:
 
 def listed(site: Site) -> tuple[list[KnownContainer], dict[str, str]]:
     """All containers that are configured or there, and why hosts could not be asked, by host."""
-    concerned = {box.host.name for box in site.dev_containers} | {*numbers.recall(site.inventory.name).hosts}
-    asked = [host for host in site.inventory.hosts if host.name in concerned]
-    there, unreached = hosts.seen(site, asked)
+    there, unreached = hosts.seen(site, concerned(site))
     by_name = {one.name: one for one in there}
     ports, wanted = numbers.numbers_of(site).ports, _configurations(site)
     found = []
