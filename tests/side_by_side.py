@@ -12,7 +12,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 MEASURES = "measures"
-# Who shares a platform runs on one worker: those that only use it, and those that change it and back.
+# Who shares a platform runs on one worker: those that only use it, and those that change it and back. All are
+# of the folder "integration": others may have modules of the same names.
 GROUPS = {
     "using": {"test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"},
     "changing": {
@@ -46,6 +47,8 @@ def group_of(nodeid: str) -> str:
     path = Path(nodeid.partition("::")[0])
     if path.parent.name == "lab":
         return "bundle" if path.stem == "test_bundle" else "lab"
+    if path.parent.name != "integration":
+        return str(path)
     return next((name for name, modules in GROUPS.items() if path.stem in modules), path.stem)
 
 

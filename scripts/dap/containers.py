@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from dap.configuration.inventory import Host
@@ -18,6 +18,7 @@ _FORMAT = (
     '{"service":{{json (.Label "dap.service")}},"state":{{json .State}},'
     '"status":{{json .Status}},"image":{{json .Image}}}'
 )
+_LIMIT_S = 30
 _HEALTH = '{"service":{{json (index .Config.Labels "dap.service")}},"health":{{json .State.Health}}}'
 
 
@@ -62,6 +63,31 @@ def argv_on(host: Host, argv: Sequence[str]) -> list[str]:
     return [program, *patience, *how, sudo + quoted]
 
 
+def output_on(
+    host: Host,
+    argv: Sequence[str],
+    limit_s: float,
+    failure: Callable[[str], DapError],
+    given: str | None = None,
+) -> str:
+    """Standard output of a command on a host.
+
+    Args:
+        failure: the error to raise where it cannot be run there, takes longer than ``limit_s``, or fails;
+            made from the reason, in one line.
+        given: its standard input; this program's own without it.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603  our own argv, no shell
+            argv_on(host, argv), input=given, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise failure(str(error)) from error
+    if done.returncode:
+        raise failure((done.stderr.strip().splitlines() or ["no answer"])[-1])
+    return done.stdout
+
+
 def list_containers(site: Site, host: Host) -> list[Container]:
     """The platform's containers on ``host``, by service.
 
@@ -69,16 +95,14 @@ def list_containers(site: Site, host: Host) -> list[Container]:
         DapError: if the engine cannot be asked.
     """
     next_step = f"dap -e {site.inventory.name} deploy"
+
+    def failure(why: str) -> DapError:
+        return DapError(f"{host.name}: Docker cannot be asked: {why}", next_step)
+
     label = f"label=com.docker.compose.project={site.platform.platform_name}"
-    argv = argv_on(host, ["docker", "ps", "--all", "--filter", label, "--format", _FORMAT])
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DapError(f"{host.name}: Docker cannot be asked: {error}", next_step) from error
-    if done.returncode != 0:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no answer"]
-        raise DapError(f"{host.name}: Docker cannot be asked: {reason[0]}", next_step)
-    found = sorted(parse(host.name, done.stdout), key=lambda container: container.service)
+    argv = ["docker", "ps", "--all", "--filter", label, "--format", _FORMAT]
+    told = output_on(host, argv, _LIMIT_S, failure)
+    found = sorted(parse(host.name, told), key=lambda container: container.service)
     complaints = _complaints(site, host, [one.service for one in found if one.health and not one.well])
     return [replace(one, complaint=complaints.get(one.service, "")) for one in found]
 

@@ -38,7 +38,7 @@ def loaded(
 
 def test_every_folder_with_a_manifest_is_one_and_those_of_the_inventory_win(tmp_path: Path) -> None:
     product = {"python/environment.yml": "", "deep/environment.yml": "", "notes/README.md": ""}
-    tree_of(tmp_path / "product", {**product, "recipe/Dockerfile": ""})
+    tree_of(tmp_path / "product", product)
     tree_of(tmp_path / "inventory", {"deep/environment.yml": "", "bare/Dockerfile": ""})
     roots = [tmp_path / "product", tmp_path / "inventory", tmp_path / "absent"]
     assert find_environments(roots) == {
@@ -46,6 +46,13 @@ def test_every_folder_with_a_manifest_is_one_and_those_of_the_inventory_win(tmp_
         "deep": tmp_path / "inventory/deep",
         "python": tmp_path / "product/python",
     }
+
+
+def test_the_recipe_of_all_is_none_but_an_operators_folder_may_be_called_so(tmp_path: Path) -> None:
+    own = tree_of(tmp_path, {"recipe/environment.yml": SUMMARY})
+    assert (environments_dir() / "recipe/Dockerfile").is_file()
+    assert "recipe" not in find_environments([environments_dir()])
+    assert find_environments([environments_dir(), own])["recipe"] == own / "recipe"
 
 
 def test_configuration_chooses() -> None:

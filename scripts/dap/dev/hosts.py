@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from dap.configuration.inventory import Host
-from dap.containers import argv_on
+from dap.containers import output_on
 from dap.dev import looking, on_host
 from dap.dev.rendering import Rendered, folder_of, project_of
 from dap.errors import EXIT_FAILED, EXIT_REFUSED, DapError
@@ -145,28 +144,14 @@ def _told(site: Site, host: Host, module: ModuleType, request: Mapping[str, Any]
     packed = base64.b64encode(json.dumps(request).encode()).decode()
     script = Path(str(module.__file__)).read_text(encoding="utf-8") + _CALL.format(request=packed)
     python = str(host.variables.get("ansible_python_interpreter", "/usr/bin/python3"))
-    done = _run(site, host, [python, "-"], script)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        said = done.stderr.strip().splitlines()[-1:] or ["no answer"]
-        raise DapError(
-            f"{host.name}: its development containers cannot be looked after: {said[0]}",
+
+    def failure(why: str) -> DapError:
+        return DapError(
+            f"{host.name}: its development containers cannot be looked after: {why}",
             f"dap -e {site.inventory.name} check",
         )
+
+    lines = output_on(host, [python, "-"], _LIMIT_SECONDS, failure, script).strip().splitlines()
+    if not lines:
+        raise failure("no answer")
     return dict(json.loads(lines[-1]))
-
-
-def _run(site: Site, host: Host, argv: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(  # noqa: S603  our own argv, no shell
-            argv_on(host, argv),
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DapError(
-            f"{host.name}: Docker cannot be asked: {error}", f"dap -e {site.inventory.name} check"
-        ) from error

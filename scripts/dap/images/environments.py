@@ -77,7 +77,8 @@ def find_environments(roots: Iterable[Path]) -> dict[str, Path]:
 
 
 def _folders(roots: Iterable[Path], marker: str) -> dict[str, Path]:
-    return {name: path for name, path in find_folders(roots, marker).items() if name != _RECIPE}
+    recipe = environments_dir() / _RECIPE
+    return {name: path for name, path in find_folders(roots, marker).items() if path != recipe}
 
 
 def load_environments(

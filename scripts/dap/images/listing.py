@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
 from dap.configuration import wording
-from dap.containers import argv_on
+from dap.containers import output_on
 from dap.errors import DapError, RefusedError
 from dap.images.builds import Build
 from dap.site import Site
@@ -203,13 +202,8 @@ def _by_name(packages: Iterable[Package]) -> dict[tuple[str, str], str]:
 
 def _asked(site: Site, argv: Sequence[str]) -> str:
     host, again = site.inventory.service_host, f"dap -e {site.inventory.name} status"
-    try:
-        done = subprocess.run(  # noqa: S603  our own argv, no shell
-            argv_on(host, argv), capture_output=True, text=True, timeout=_LIMIT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DapError(f"{host.name}: images cannot be looked at: {error}", again) from error
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        raise DapError(f"{host.name}: images cannot be looked at: {reason}", again)
-    return done.stdout
+
+    def failure(why: str) -> DapError:
+        return DapError(f"{host.name}: images cannot be looked at: {why}", again)
+
+    return output_on(host, argv, _LIMIT_S, failure)
