@@ -40,6 +40,25 @@ def findings(site: Site) -> Iterator[Finding]:
         yield from _taken_twice("database and role", _database_claims(site, server))
     for store in servers(site, "s3"):
         yield from _taken_twice("bucket", _bucket_claims(site, store))
+    yield from _services_names(site)
+
+
+def _services_names(site: Site) -> Iterator[Finding]:
+    """Development containers with a service's name, which would be two on one network, or one web name."""
+    owners = {
+        label: name
+        for name, service in site.services.items()
+        for label in (name, *(web.name for web in service.manifest.web))
+    }
+    for box in site.dev_containers:
+        if owner := owners.get(box.name):
+            yield Finding(
+                shown(site.inventory.platform_file),
+                f"dev_containers[{box.index}].name",
+                box.name,
+                f"is a name of the service {owner}",
+                "write a different name",
+            )
 
 
 def _taken_twice(kind: str, claims: Iterator[_Claim]) -> Iterator[Finding]:

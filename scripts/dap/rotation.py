@@ -14,7 +14,7 @@ from typing import Any
 
 from dap.configuration import wording
 from dap.credentials import PIPELINES, Credentials, given_keys
-from dap.dev.containers import AUTHORITY, host_key_of
+from dap.dev.containers import AUTHORITY, host_key_of, page_of
 from dap.errors import RefusedError
 from dap.gitlab.runners import all_runners
 from dap.layout import secrets_dir
@@ -139,6 +139,7 @@ def fixed(site: Site) -> dict[str, str]:
         reasons[AUTHORITY] = "is what users' SSH clients trust"
     for box in site.dev_containers:
         reasons[host_key_of(box.name)] = "is what the host key of a development container is made of"
+        reasons[page_of(box.name)] = "is what the proxy knows the page of a development container by"
     with_keys = [key for key in rotatable(site) if key.endswith(".s3_secret_key")]
     for key in with_keys:
         reasons[key.removesuffix("secret_key") + "access_key"] = f"is the name of a key; rotate {key}"

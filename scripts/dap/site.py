@@ -210,7 +210,24 @@ class Site:
             return []
         if tls.names == "own":
             return [self.own_host(service)]
-        return sorted({self.platform.domain, *(vhost.host for vhost in self.vhosts)})
+        return sorted({self.platform.domain, *(vhost.host for vhost in self.vhosts), *self.page_hosts})
+
+    def has_page(self, box: DevContainer) -> bool:
+        """Whether the proxy opens the page of a development container, which it has to reach."""
+        return box.settings.jupyter and bool(self.providers("proxy")) and self.dev_beside(box.host)
+
+    def page_host(self, box: DevContainer) -> str:
+        """The host name of the page of a development container."""
+        return f"{box.name}.{self.platform.domain}"
+
+    def page_url(self, box: DevContainer) -> str:
+        """The address of the page of a development container."""
+        return f"https://{self.page_host(box)}{self.port_suffix}/"
+
+    @property
+    def page_hosts(self) -> list[str]:
+        """The host names of all pages of development containers."""
+        return [self.page_host(box) for box in self.dev_containers if self.has_page(box)]
 
     def secrets_of(self, service: Service) -> dict[str, Service]:
         """The secrets that ``service`` reads, by name, with the service whose secret each is."""

@@ -115,10 +115,23 @@ def of_dev_containers(
             *(one.name, one.user, one.environment, one.host, str(one.port or "-")),
             f"{one.state}, outdated" if one.outdated and one.state == "running" else one.state,
             *(_seen(one.seen, now) if one.seen else ["-"] * 4),
+            one.page or "-",
         ]
         for one in containers
     ]
-    head = ["CONTAINER", "USER", "ENVIRONMENT", "HOST", "PORT", "STATE", "SINCE", "SSH", "CPU", "IMAGE BUILT"]
+    head = [
+        "CONTAINER",
+        "USER",
+        "ENVIRONMENT",
+        "HOST",
+        "PORT",
+        "STATE",
+        "SINCE",
+        "SSH",
+        "CPU",
+        "IMAGE BUILT",
+        "PAGE",
+    ]
     lines = [table(head, rows) if rows else "No development containers."]
     lines += [f"{host}: {reason}" for host, reason in unreached.items()]
     old = [one.name for one in containers if one.outdated and one.state == "running" and one.port]

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from dap.configuration import edits
 from dap.credentials import Credentials
-from dap.dev import numbers, ssh_config
+from dap.dev import numbers, pages, ssh_config
 from dap.dev.rendering import DevRenderer
 from dap.errors import ConfigurationError
 from dap.images.distribution import Distribution
 from dap.images.making import images_of
 from dap.secrets import SecretStore
 from dap.site import Site, load_site
+from dap.trust.pem import names_of
 from tests.container_rules import broken
 from tests.unit.platforms import tree_of
 
@@ -238,6 +240,71 @@ def test_rendered_container_keeps_the_rules_of_all_containers(folder: Path) -> N
     # Names lead to the service host from there, and the same is rendered each time.
     assert service["extra_hosts"]["mlflow.dap.example.com"] == "192.0.2.10"
     assert renderer.render(site.dev_containers[0]) == rendered
+
+
+def rendered_with(folder: Path, box: dict[str, Any], **more: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The Compose service and the files of a container of ada's."""
+    site = site_with(folder, {"user": "ada", "environment": "python", **box}, **more)
+    store = SecretStore(folder / "secrets.yml", "team")
+    renderer = DevRenderer(site, Credentials(site, store), numbers.numbers_of(site))
+    files = {file.path: file.content for file in renderer.render(site.dev_containers[0]).files}
+    return yaml.safe_load(files["compose.yaml"])["services"]["ada-python"], files
+
+
+def test_page_is_the_containers_own_and_its_key_in_no_other_place(folder: Path) -> None:
+    service, files = rendered_with(folder, {})
+    assert service["environment"]["DAP_PAGE"] == "https://ada-python.dap.example.com/"
+    token = files["live/page_token"]
+    assert [path for path, content in files.items() if token in content] == ["live/page_token"]
+    assert b"your platform login: https://ada-python.dap.example.com/" in files["live/motd"]
+    certificate = x509.load_pem_x509_certificate(files["live/page.pem"])
+    assert names_of(certificate) == {"ada-python.dap.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("box", "more"),
+    [
+        ({"jupyter": False}, {}),
+        ({"host": "one"}, {"hosts": THREE_HOSTS}),
+    ],
+)
+def test_container_without_a_page_has_nothing_of_it(
+    folder: Path, box: dict[str, Any], more: dict[str, Any]
+) -> None:
+    service, files = rendered_with(folder, box, **more)
+    assert "DAP_PAGE" not in service["environment"]
+    assert {"live/page.pem", "live/page_token"}.isdisjoint(files)
+    assert b"JupyterLab" not in files["live/motd"]
+    site = load_site("team")
+    assert "ada-python.dap.example.com" not in site.tls_names(site.services["nginx-proxy"])
+
+
+def test_proxy_lets_each_user_in_to_their_own_page(folder: Path) -> None:
+    boxes = [{"user": name, "environment": "python"} for name in ("ada", "eve")]
+    site = site_with(folder, *boxes)
+    credentials = Credentials(site, SecretStore(folder / "secrets.yml", "team"))
+    proxy = site.services["nginx-proxy"]
+    assert {"ada-python.dap.example.com", "eve-python.dap.example.com"} < {*site.tls_names(proxy)}
+    files = {file.path: file.content.decode() for file in pages.files(site, credentials, proxy)}
+    assert files.keys() == {
+        f"nginx-proxy/live/{name}" for name in ("htpasswd_ada", "htpasswd_eve", "pages.crt")
+    }
+    logins = [text for path, text in files.items() if "htpasswd" in path]
+    assert [login.partition(":")[0] for login in logins] == ["ada", "eve"]
+    assert files["nginx-proxy/live/pages.crt"].count("BEGIN CERTIFICATE") == 2
+    told = pages.context(site, credentials)["pages"]
+    assert [(one["user"], one["host"], one["upstream"]) for one in told] == [
+        ("ada", "ada-python.dap.example.com", "dap-dev-ada-python:8888"),
+        ("eve", "eve-python.dap.example.com", "dap-dev-eve-python:8888"),
+    ]
+    assert told[0]["token"] != told[1]["token"]
+
+
+@pytest.mark.parametrize(("name", "owner"), [("mlflow", "mlflow"), ("s3", "minio"), ("portal", "portal")])
+def test_name_of_a_service_is_refused(folder: Path, name: str, owner: str) -> None:
+    assert refusal(folder, {"user": "ada", "environment": "python", "name": name}) == [
+        f"dev_containers[0].name = {name}: is a name of the service {owner}; write a different name"
+    ]
 
 
 def test_ssh_config_has_a_block_for_each_container(folder: Path) -> None:

@@ -38,13 +38,14 @@ def test_age_is_told_in_its_largest_unit(time: str, told: str) -> None:
 
 def test_table_says_what_is_to_be_done_next() -> None:
     known = [
-        KnownContainer("ada-python", "ada", "python", "one", 22001, "running", SEEN, True),
+        KnownContainer("ada-python", "ada", "python", "one", 22001, "running", SEEN, True, "https://a/"),
         KnownContainer("eve-r", "eve", "python-r", "two", 22001, "unknown", None, None),
     ]
     assert summary.of_dev_containers(known, {"two": "cannot be reached"}, "team", NOW).splitlines() == [
-        "CONTAINER   USER  ENVIRONMENT  HOST  PORT   STATE              SINCE  SSH       CPU  IMAGE BUILT",
-        "ada-python  ada   python       one   22001  running, outdated  1 h    41 s ago  1.2  9 d ago",
-        "eve-r       eve   python-r     two   22001  unknown            -      -         -    -",
+        "CONTAINER   USER  ENVIRONMENT  HOST  PORT   STATE              SINCE  SSH       CPU"
+        "  IMAGE BUILT  PAGE",
+        "ada-python  ada   python       one   22001  running, outdated  1 h    41 s ago  1.2  9 d ago      https://a/",
+        "eve-r       eve   python-r     two   22001  unknown            -      -         -    -            -",
         "two: cannot be reached",
         "next: dap -e team dev recreate ada-python, which ends what runs in it",
     ]

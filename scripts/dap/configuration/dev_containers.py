@@ -74,6 +74,13 @@ class DevContainer(Section):
         description="Port of its SSH server on the host. Without it, one from 22001 on, which it keeps.",
         examples=[22001],
     )
+    jupyter: values.Switch = Field(
+        default=True,
+        description=(
+            "Whether `https://<name>.<domain>/` opens its JupyterLab, where it runs beside the services."
+        ),
+        examples=[False],
+    )
 
 
 def name_of(user: str, environment: str) -> str:

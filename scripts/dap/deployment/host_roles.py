@@ -55,7 +55,7 @@ class Given:
             },
             names={
                 "platform": platform.platform_name,
-                "names": site.names,
+                "names": sorted({*site.names, *site.page_hosts}),
                 "address": playbook_variables.address_of(host, site.inventory),
                 "extra": {name: str(address) for name, address in platform.extra_hosts.items()},
             },

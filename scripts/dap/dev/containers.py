@@ -22,6 +22,11 @@ def host_key_of(name: str) -> str:
     return f"dev.{name}.host_key"
 
 
+def page_of(name: str) -> str:
+    """The key in the store of what the proxy and a container's page know each other by."""
+    return f"dev.{name}.page"
+
+
 @dataclass(frozen=True)
 class DevContainer:
     """A development container as the configuration has it.

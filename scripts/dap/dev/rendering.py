@@ -17,6 +17,7 @@ from dap.credentials import Credentials
 from dap.deployment.preflight import mebibytes
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
+from dap.dev.pages import page_key_of
 from dap.hosts.playbook_variables import address_of
 from dap.images import builds
 from dap.layout import compose_dir
@@ -118,6 +119,14 @@ class DevRenderer:
         service = self._service(box, fragment_of(folder / "compose.yaml.j2", context, box.name))
         # The rest of `live` is read again at each login.
         told = [as_yaml(service), *(file.content for file in config), certificate.encode()]
+        if self.site.has_page(box):
+            page = page_key_of(self.site, self.credentials, box)
+            pair = page.private.reveal().encode() + page.certificate
+            live += [
+                File("live/page.pem", pair, "0400", uid),
+                File("live/page_token", page.token.reveal().encode(), "0400", uid),
+            ]
+            told.append(pair)
         digest = hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
         service["labels"][f"{LABEL}.configuration"] = digest
         network = self._network(box)
@@ -165,6 +174,7 @@ class DevRenderer:
                 "pids": settings.pids,
                 "shm_bytes": mebibytes(settings.shm) * 1024**2,
                 "ssh_keys": user.ssh_keys,
+                "page": site.page_url(box) if site.has_page(box) else "",
             },
             "connect": connect(site),
             "localhost": self._localhost(),
@@ -224,6 +234,8 @@ class DevRenderer:
         values |= {"NETRC": f"{_LIVE}/netrc", "DAP_ENVIRONMENT": box.environment}
         if self._localhost():
             values |= {"GIT_CONFIG_SYSTEM": "/run/gitconfig", "CURL_HOME": "/run/curl"}
+        if site.has_page(box):
+            values["DAP_PAGE"] = site.page_url(box)
         values |= client_variables.of_tracking(site)
         if projects := site.projects_of(user):
             values |= client_variables.of_storage(site)

@@ -10,7 +10,7 @@ from dap.configuration import edits, wording
 from dap.containers import argv_on
 from dap.credentials import Credentials
 from dap.dev import hosts, numbers
-from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
+from dap.dev.containers import AUTHORITY, DevContainer, host_key_of, page_of
 from dap.dev.deploying import concerned
 from dap.dev.rendering import DevRenderer, Rendered, project_of
 from dap.errors import DapError, RefusedError
@@ -28,6 +28,7 @@ class KnownContainer:
     Attributes:
         seen: what its host says of it; None where there is nothing, or the host did not answer.
         outdated: whether it would be made in another way now; None where that is not known.
+        page: the address of its JupyterLab; empty where it has none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class KnownContainer:
     state: str
     seen: hosts.Seen | None
     outdated: bool | None
+    page: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``; what is not known is null."""
@@ -128,6 +130,8 @@ def _bring(site: Site, box: DevContainer, **how: list[str]) -> Rendered:
         store = _store(site)
         store.get(AUTHORITY)
         store.get(host_key_of(box.name))
+        if site.has_page(box):
+            store.get(page_of(box.name))
         given = numbers.numbers_of(site)
         # What is not known yet no service knows either.
         rendered = DevRenderer(site, Credentials(site, store, generate=False), given).render(box)
@@ -170,6 +174,7 @@ def listed(site: Site) -> tuple[list[KnownContainer], dict[str, str]]:
                 *(box.name, box.user.name, box.environment, box.host.name, ports[box.name], state),
                 seen=seen,
                 outdated=seen.configuration != wanted[box.name] if seen and box.name in wanted else None,
+                page=site.page_url(box) if site.has_page(box) else "",
             )
         )
     # No longer configured; the next deploy removes them.

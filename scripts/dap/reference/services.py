@@ -96,6 +96,10 @@ _SECRET_VARIABLES = {
     "password_hash": '`password_hash("name", "user")`: the bcrypt hash of one of the service\'s secrets, as'
     " that user's password",
     "admin_secret": '`admin_secret("postgres-data")`, with `admin_of`: the administrator\'s password there',
+    "pages": (
+        "with `provides: proxy`: list of pages of development containers: `name`, `host`, `user`, `upstream`,"
+        " `token`"
+    ),
     "web_users": "with `provides: proxy`: list of accounts of the platform's login: `name`, `hash`, `basic`",
     "gitlab_url": "with `provides: runner`: GitLab's address",
     "gitlab_host": "with it: the host name in it",

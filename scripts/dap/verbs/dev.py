@@ -52,6 +52,7 @@ def dev_list(inventory: str, as_json: bool) -> None:
 @click.option("--cpus", type=float, metavar="NUMBER", help="Most processors.")
 @click.option("--shm", metavar="AMOUNT", help="Most memory that its processes may share.")
 @click.option("--port", type=int, metavar="NUMBER", help="Port of its SSH server on the host.")
+@click.option("--jupyter/--no-jupyter", default=None, help="Whether it has a page with JupyterLab.")
 @click.pass_obj
 def dev_create(inventory: str, /, **given: Any) -> None:
     """Write a container for USER into the configuration, and make it.
@@ -75,6 +76,13 @@ def dev_create(inventory: str, /, **given: Any) -> None:
     image = made.image if made else tags_of(now.environments)[box.environment]
     click.echo(f"{box.name} runs on {box.host.name}, port {port}, from {image}")
     click.echo(_typed(f"For {box.user.name}: dap -e {inventory} ssh-config --user {box.user.name}"))
+    if not now.has_page(box):
+        return
+    if made is not None:
+        # Whoever uses SSH has not waited for it.
+        (proxy,) = now.providers("proxy")
+        click.get_current_context().invoke(deploy, only=(proxy.name,), prove=False)
+    click.echo(f"Its page, with {box.user.name}'s platform login: {now.page_url(box)}")
 
 
 @dev.command("start")

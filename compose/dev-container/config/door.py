@@ -1,0 +1,249 @@
+"""The door to a development container's page: it costs little while nobody comes, and opens JupyterLab then.
+
+It ends the TLS of the platform's proxy, lets in who brings the container's token, starts JupyterLab where
+it does not run, and passes bytes in both ways. Nothing of them is kept: a side that is slow slows the other.
+Modules that cost memory are imported when the first visitor comes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+
+# Not at run time: it costs memory.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    import subprocess
+
+PORT = 8888
+RUN = "/run/jupyter"
+JUPYTER = f"{RUN}/socket"
+TOKEN, PAIR = "/run/dap/page_token", "/run/dap/page.pem"
+MOST_VISITORS = 200
+LARGEST_HEAD = 64 * 1024
+PIECE = 64 * 1024
+HEAD_SECONDS, START_SECONDS, END_SECONDS = 30, 120, 10
+PAGE = """\
+<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<body style="font-family: sans-serif; margin: 4rem auto; max-width: 40rem">
+<h1>{title}</h1><p>{reason}</p>
+"""
+
+
+class ClosedError(Exception):
+    """This visitor gets a page that says why there is nothing else."""
+
+    def __init__(self, status: str, title: str, reason: str) -> None:
+        super().__init__(reason)
+        body = PAGE.format(title=title, reason=reason).encode()
+        head = f"HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\n"
+        self.answer = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+
+class Door:
+    """Where visitors come in."""
+
+    def __init__(self) -> None:
+        self.room = threading.Semaphore(MOST_VISITORS)
+        self.starting = threading.Lock()
+        self.child: subprocess.Popen[bytes] | None = None
+        self.tls: ssl.SSLContext | None = None
+
+    def serve(self) -> None:
+        """Let visitors in, for ever."""
+        os.makedirs(RUN, mode=0o700, exist_ok=True)
+        listener = socket.create_server(("0.0.0.0", PORT), backlog=128)  # noqa: S104  the proxy is outside
+        while True:
+            self.room.acquire()
+            connection, _ = listener.accept()
+            try:
+                threading.Thread(target=self.visit, args=(connection,), daemon=True).start()
+            except RuntimeError:
+                # There are as many processes as there may be.
+                connection.close()
+                self.room.release()
+
+    def visit(self, connection: socket.socket) -> None:
+        """One visitor, from the first byte to the last."""
+        try:
+            connection.settimeout(HEAD_SECONDS)
+            with self.context().wrap_socket(connection, server_side=True) as visitor:
+                try:
+                    head = read_head(visitor)
+                    server = self.jupyter()
+                except ClosedError as closed:
+                    visitor.sendall(closed.answer)
+                    return
+                with server:
+                    pass_on(visitor, server, head)
+        except OSError:
+            # Gone, or never one who speaks TLS.
+            pass
+        finally:
+            connection.close()
+            self.room.release()
+
+    def context(self) -> ssl.SSLContext:
+        """What TLS is ended with."""
+        with self.starting:
+            if self.tls is None:
+                import ssl
+
+                self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                self.tls.minimum_version = ssl.TLSVersion.TLSv1_3
+                self.tls.load_cert_chain(PAIR)
+            return self.tls
+
+    def jupyter(self) -> socket.socket:
+        """A connection to JupyterLab, which is started where it does not run."""
+        with self.starting:
+            if server := connected():
+                return server
+            child = self.start()
+            deadline = time.monotonic() + START_SECONDS
+            while time.monotonic() < deadline:
+                if server := connected():
+                    return server
+                if child.poll() is not None:
+                    break
+                time.sleep(0.05)
+        raise ClosedError(
+            "502 Bad Gateway",
+            "JupyterLab does not start",
+            "Its last lines are in the log of the container, which your platform's administrators can show."
+            " Over SSH, <code>jupyter lab --no-browser</code> says the same.",
+        )
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start JupyterLab, after the end of one that listens no more."""
+        import subprocess
+
+        if self.child is not None:
+            try:
+                self.child.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        home = os.environ["HOME"]
+        # What it writes while it runs is not for the home, whose disk may be full.
+        environment = {**os.environ, "JUPYTER_RUNTIME_DIR": f"{RUN}/runtime"}
+        settings = {
+            "ServerApp.sock": JUPYTER,
+            "ServerApp.sock_mode": "0600",
+            "ServerApp.root_dir": home,
+            "ServerApp.open_browser": False,
+            # Who comes has passed the proxy, which knows the names.
+            "ServerApp.allow_remote_access": True,
+            "ServerApp.trust_xheaders": True,
+            # Nobody gets to the socket but through this door. With a token its pages would take that along in
+            # place of the platform login, and it would not look where a request comes from.
+            "IdentityProvider.token": "",
+        }
+        try:
+            self.child = subprocess.Popen(  # noqa: S603  our own argv, no shell
+                ["jupyter-lab", *(f"--{name}={value}" for name, value in settings.items())],  # noqa: S607
+                cwd=home,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            print(f"door: jupyter-lab cannot be started: {error.strerror}", file=sys.stderr, flush=True)
+            raise ClosedError(
+                "502 Bad Gateway",
+                "No JupyterLab here",
+                f"The environment <code>{os.environ.get('DAP_ENVIRONMENT', '')}</code> of this container"
+                " has no JupyterLab. SSH works.",
+            ) from error
+        return self.child
+
+
+def connected() -> socket.socket | None:
+    """A connection to JupyterLab; nothing where it does not answer."""
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.connect(JUPYTER)
+    except OSError:
+        server.close()
+        return None
+    return server
+
+
+def read_head(visitor: ssl.SSLSocket) -> bytes:
+    """The first bytes, up to the end of a request's head, of a visitor who has the token."""
+    import hmac
+
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = visitor.recv(PIECE)
+        head += piece
+        if not piece or len(head) > LARGEST_HEAD:
+            raise ClosedError("400 Bad Request", "Bad request", "This is no request that can be understood.")
+    with open(TOKEN, "rb") as file:
+        wanted = b"token " + file.read()
+    lines = head.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    given = [
+        value.strip()
+        for name, _, value in (line.partition(b":") for line in lines)
+        if name.lower() == b"authorization"
+    ]
+    if len(given) != 1 or not hmac.compare_digest(given[0], wanted):
+        raise ClosedError("403 Forbidden", "Not your page", "The platform's proxy is the way in.")
+    return head
+
+
+def pass_on(visitor: ssl.SSLSocket, server: socket.socket, first: bytes) -> None:
+    """Pass bytes until one side has ended, at most a piece of them at a time."""
+    import ssl
+
+    visitor.setblocking(False)
+    server.setblocking(False)
+    wait = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+    up, down = memoryview(first), memoryview(b"")
+    while True:
+        looked_for = [
+            (visitor, (select.POLLIN if not up else 0) | (select.POLLOUT if down else 0)),
+            (server, (select.POLLIN if not down else 0) | (select.POLLOUT if up else 0)),
+        ]
+        # What TLS has read already no poll sees.
+        if up or not visitor.pending():
+            poll = select.poll()
+            for side, events in looked_for:
+                if events:
+                    poll.register(side, events)
+            poll.poll()
+        try:
+            if not up:
+                up = memoryview(visitor.recv(PIECE))
+                if not up:
+                    return
+        except wait:
+            pass
+        try:
+            if up:
+                up = up[server.send(up) :]
+        except wait:
+            pass
+        try:
+            if not down:
+                down = memoryview(server.recv(PIECE))
+                if not down:
+                    visitor.settimeout(HEAD_SECONDS)
+                    visitor.unwrap()
+                    return
+        except wait:
+            pass
+        try:
+            if down:
+                down = down[visitor.send(down) :]
+        except wait:
+            pass
+
+
+if __name__ == "__main__":
+    Door().serve()

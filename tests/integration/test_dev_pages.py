@@ -1,0 +1,253 @@
+"""JupyterLab of a development container in a real browser, through the proxy, as its user sees it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from playwright.sync_api import Error, Page, expect, sync_playwright
+
+from tests.integration.desks import Desks
+from tests.integration.platform import docker, free_ports
+
+# Whenever a container comes or goes the machine's network changes, and the browser gives up what it loads.
+pytestmark = pytest.mark.alone
+SECONDS = 1000
+CONTAINER = "alice-python-r"
+MIB = 1024 * 1024
+# How much the door takes while nobody comes.
+IDLE_KIB = 12 * 1024
+
+
+@dataclass
+class Pages(Desks):
+    """A platform on which alice has a container with R and a page, and bob one without."""
+
+    passwords: dict[str, str] = field(default_factory=dict)
+
+    def write_inventory(self) -> None:
+        """Write it."""
+        super().write_inventory()
+        written = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+        alice, bob = written["dev_containers"]
+        alice |= {"environment": "python-r", "memory": "1500m"}
+        bob |= {"jupyter": False}
+        self.settings_file.write_text(yaml.safe_dump(written), encoding="utf-8")
+
+    def configure_client(self) -> None:
+        """There is nobody here who uses SSH."""
+
+    def password(self, user: str) -> str:
+        """A user's platform login."""
+        if user not in self.passwords:
+            entries = json.loads(self.must("credentials", "--user", user, "--json"))
+            (self.passwords[user],) = (one["secret"] for one in entries if one["what"] == "Platform login")
+        return self.passwords[user]
+
+    def inside(self, *command: str) -> str:
+        """What a command says in alice's container."""
+        return docker("exec", f"{self.name}-dev-{CONTAINER}", *command)
+
+    def visitor(self, user: str = "", headers: dict[str, str] | None = None) -> httpx.Client:
+        """A client of the page with a user's login."""
+        login = (user, self.password(user)) if user else None
+        return httpx.Client(
+            base_url=self.url(CONTAINER), verify=self.trust, auth=login, headers=headers, timeout=120
+        )
+
+
+@pytest.fixture(scope="module")
+def pages(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    made = Pages(tmp_path_factory.mktemp("pages"))
+    made.write_inventory()
+    try:
+        made.must("deploy", "--no-verify")
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def browser_page(chromium: Path, pages: Pages) -> Iterator[Page]:
+    """A page of alice's browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(chromium),
+            args=["--no-sandbox", "--disable-quic", "--disable-background-networking"],
+        )
+        context = browser.new_context(
+            # What the browser trusts is in a store of its user's; test_clients checks the chain itself.
+            ignore_https_errors=True,
+            http_credentials={"username": "alice", "password": pages.password("alice")},
+            viewport={"width": 1280, "height": 900},
+        )
+        page = context.new_page()
+        page.set_default_timeout(60 * SECONDS)
+        yield page
+        browser.close()
+
+
+def opened(page: Page, address: str) -> None:
+    """Open a page; once more if the machine's network has changed meanwhile."""
+    try:
+        page.goto(address)
+    except Error:
+        page.goto(address)
+
+
+def run_cell(page: Page, kernel: str, code: str) -> str:
+    """Make a notebook with a kernel of this name, run one cell, and say what it says."""
+    page.locator(f'.jp-LauncherCard[data-category="Notebook"][title^="{kernel}"]').first.click()
+    notebook = page.locator(".jp-NotebookPanel:visible")
+    notebook.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.insert_text(code)
+    output = notebook.locator(".jp-Cell-outputArea").first
+    for _ in range(8):
+        # Until it knows the kernel, the page takes no notice of a cell that is to run.
+        page.keyboard.press("Control+Enter")
+        with contextlib.suppress(AssertionError):
+            expect(output).to_contain_text("done", timeout=12 * SECONDS)
+            break
+    return output.inner_text()
+
+
+PYTHON = (
+    'import mlflow; mlflow.end_run(); run = mlflow.start_run(); mlflow.log_metric("answer", 42);'
+    ' print(mlflow.get_run(run.info.run_id).data.metrics, "done")'
+)
+R = (
+    "library(DBI); connection <- dbConnect(RPostgreSQL::PostgreSQL());"
+    ' user <- dbGetQuery(connection, "select session_user")[[1]];'
+    ' cat(R.version$major, user, Sys.getenv("MLFLOW_TRACKING_URI"), "done")'
+)
+
+
+def test_cells_run_in_python_and_r_and_log_to_mlflow_with_nothing_set(
+    browser_page: Page, pages: Pages
+) -> None:
+    opened(browser_page, f"{pages.url(CONTAINER)}/lab?reset")
+    assert "{'answer': 42.0} done" in run_cell(browser_page, "Python 3", PYTHON)
+    opened(browser_page, f"{pages.url(CONTAINER)}/lab?reset")
+    assert f"4 alice {pages.url('mlflow')} done" in run_cell(browser_page, "R", R)
+
+
+def test_page_costs_little_until_somebody_comes_and_comes_back_whatever_ends_it(pages: Pages) -> None:
+    docker("restart", f"{pages.name}-dev-{CONTAINER}")
+    deadline = time.monotonic() + 30
+    while not (door := processes(pages).get("door.py")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert door < IDLE_KIB
+    assert "jupyter-lab" not in processes(pages)
+    with pages.visitor("alice") as client:
+        # The proxy asks for the container's new address every 5 seconds.
+        deadline = time.monotonic() + 30
+        while client.get("/api").status_code == 502:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert client.get("/api").json().keys() == {"version"}
+        for victim in ("jupyter-lab", "door.py"):
+            assert victim in processes(pages)
+            pages.inside("pkill", "-9", "-f", victim)
+            deadline = time.monotonic() + 30
+            while (answer := client.get("/api")).status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert answer.json().keys() == {"version"}
+
+
+def processes(pages: Pages) -> dict[str, int]:
+    """The resident memory in KiB of what concerns the page, by program."""
+    found = {}
+    for line in pages.inside("ps", "-eo", "rss=,args=").splitlines():
+        size, _, arguments = line.strip().partition(" ")
+        if (name := re.search(r"door\.py|jupyter-lab", arguments)) and "pkill" not in arguments:
+            found[name[0]] = int(size)
+    return found
+
+
+def test_page_is_for_its_user_alone(pages: Pages) -> None:
+    own = f"{pages.url(CONTAINER)}"
+    for user, headers, status in (
+        ("", {}, 401),
+        ("bob", {}, 401),
+        ("admin", {}, 401),
+        ("alice", {}, 200),
+        ("alice", {"Origin": own}, 200),
+        ("alice", {"Origin": pages.url("bob-python")}, 403),
+        ("alice", {"Origin": "null"}, 403),
+        ("alice", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ("alice", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
+        ("alice", {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
+    ):
+        with pages.visitor(user, headers) as client:
+            assert client.get("/api/status").status_code == status, (user, headers)
+    # A page that was switched off is no name of the platform, and neighbours find no way around the proxy.
+    with httpx.Client(verify=pages.trust) as client:
+        other = {"Host": f"bob-python.{pages.domain}:{pages.ports['https']}"}
+        assert client.get(pages.url(), headers=other).status_code == 404
+        plain = f"http://{CONTAINER}.{pages.domain}:{pages.ports['http']}/lab"
+        assert client.get(plain).headers["location"] == f"{own}/lab"
+    asked = ["curl", "--silent", "--insecure", "https://127.0.0.1:8888/api/status"]
+    assert "<h1>Not your page</h1>" in pages.inside(*asked)
+    refused = subprocess.run(
+        ["docker", "exec", f"{pages.name}-dev-bob-python", *asked], capture_output=True, check=False
+    )
+    assert refused.returncode == 7
+
+
+def test_large_file_is_uploaded_in_pieces_as_jupyterlab_does(pages: Pages) -> None:
+    piece = bytes(range(256)) * (8 * MIB // 256)
+    with pages.visitor("alice", {"Origin": pages.url(CONTAINER)}) as client:
+        # The page's own mark against requests of others is wanted, too.
+        assert client.put("/api/contents/large.bin", json={"type": "file"}).status_code == 403
+        assert client.get("/lab").status_code == 200
+        client.headers["X-XSRFToken"] = client.cookies["_xsrf"]
+        for number in (1, 2, -1):
+            body = {
+                "type": "file",
+                "format": "base64",
+                "chunk": number,
+                "content": base64.b64encode(piece).decode(),
+            }
+            answer = client.put("/api/contents/large.bin", json=body)
+            assert answer.status_code in (200, 201), answer.text
+        assert client.get("/files/large.bin").content == piece * 3
+    home = pages.data / "homes" / "alice" / "large.bin"
+    assert (home.stat().st_size, home.stat().st_uid) == (24 * MIB, 20000)
+    home.unlink()
+
+
+def test_container_made_at_once_has_its_page_at_once(pages: Pages) -> None:
+    starts, (port,) = pages.starts(), free_ports(1)
+    asked = ["dev", "create", "carol", "--environment", "python", "--memory", "512m", "--port", str(port)]
+    told = pages.must(*asked)
+    address = f"https://carol-python.{pages.domain}:{pages.ports['https']}/"
+    assert told.endswith(f"Its page, with carol's platform login: {address}\n")
+    login = ("carol", pages.password("carol"))
+    with httpx.Client(verify=pages.trust, auth=login, timeout=120) as client:
+        # This machine learns new names from a whole deploy only.
+        name = f"carol-python.{pages.domain}"
+        headers, known = {"Host": name}, {"sni_hostname": name}
+        answer = client.get(f"{pages.url()}/api", headers=headers, extensions=known)
+        assert answer.json().keys() == {"version"}
+    listed = {
+        one["name"]: one["page"] for one in json.loads(pages.must("dev", "list", "--json"))["containers"]
+    }
+    assert listed["carol-python"] == address
+    assert listed["bob-python"] == ""
+    # The proxy has read it without being made anew: nobody else's connections have ended.
+    assert pages.starts() == starts
+    pages.must("dev", "remove", "carol-python", "--with-home", "--yes")
+    assert pages.deploy() > 0
+    assert pages.deploy() == 0
