@@ -46,9 +46,11 @@ class PageKey:
     @property
     def certificate(self) -> bytes:
         """The certificate, signed by its own key, PEM."""
-        title = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "development container")])
         public = self._key.public_key()
-        number = int.from_bytes(hashlib.sha256(public.public_bytes_raw()).digest()[:16])
+        digest = hashlib.sha256(public.public_bytes_raw()).digest()[:16]
+        # Of several by one title a client tries one, and refuses the others.
+        title = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"development container {digest.hex()}")])
+        number = int.from_bytes(digest)
         return pem.certificate_pem(
             x509.CertificateBuilder(title, title, public, number | 1, _FROM, _UNTIL)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(self.name)]), critical=False)
