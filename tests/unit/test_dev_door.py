@@ -81,11 +81,16 @@ class Entrance:
         with self.trust.wrap_socket(plain, server_hostname=NAME) as connection:
             for piece in pieces:
                 connection.sendall(piece)
-            heard = b""
+            heard = []
             with contextlib.suppress(ssl.SSLEOFError):
                 while more := connection.recv(1024 * 1024):
-                    heard += more
-            return heard
+                    heard.append(more)
+            return b"".join(heard)
+
+    def listens(self) -> bool:
+        """Whether what stands in for JupyterLab takes connections."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.folder / "run" / "socket")) == 0
 
     def make_jupyter(self) -> None:
         """Install what stands in for JupyterLab."""
@@ -189,6 +194,7 @@ def test_one_jupyterlab_serves_all_and_starts_anew_after_it_has_died(entrance: E
     assert told == nothing
     assert entrance.visit(GREETING).decode().split() == [first, nothing]
     os.kill(int(first), signal.SIGKILL)
+    wait_until(lambda: not entrance.listens())
     second, told = entrance.visit(GREETING).decode().split()
     assert (second != first, told) == (True, nothing)
 

@@ -81,6 +81,11 @@ def folder_of(site: Site) -> Path:
     return site.platform.paths.root / "dev"
 
 
+def _files(folder: Path) -> list[Path]:
+    """What is to go to the host; Python's byte code of it, where there is such, is not."""
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
 def authority_of(credentials: Credentials) -> SshKey:
     """What signs the host keys of development containers."""
     return SshKey.of(credentials.stored(AUTHORITY))
@@ -107,9 +112,9 @@ class DevRenderer:
         """What the host of ``box`` gets for it."""
         folder = compose_dir() / "dev-container"
         context = self._context(box)
-        config = [self._file(path, context, "0444", 0) for path in sorted((folder / "config").iterdir())]
+        config = [self._file(path, context, "0444", 0) for path in _files(folder / "config")]
         uid = self.numbers.uids[box.user.name]
-        live = [self._file(path, context, "0400", uid) for path in sorted((folder / "live").iterdir())]
+        live = [self._file(path, context, "0400", uid) for path in _files(folder / "live")]
         key = SshKey.of(self.credentials.stored(host_key_of(box.name)))
         certificate = authority_of(self.credentials).sign_host(key, box.name, names_of(self.site, box))
         live += [
