@@ -213,8 +213,8 @@ class Site:
         return sorted({self.platform.domain, *(vhost.host for vhost in self.vhosts), *self.page_hosts})
 
     def has_page(self, box: DevContainer) -> bool:
-        """Whether the proxy opens the page of a development container, which it has to reach."""
-        return box.settings.jupyter and bool(self.providers("proxy")) and self.dev_beside(box.host)
+        """Whether the proxy opens the page of a development container."""
+        return box.settings.jupyter and bool(self.providers("proxy"))
 
     def page_host(self, box: DevContainer) -> str:
         """The host name of the page of a development container."""

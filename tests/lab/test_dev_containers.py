@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.integration.desks import make_key
@@ -60,6 +62,17 @@ def test_user_has_a_container_on_each_of_two_hosts(lab: Lab, key: Path) -> None:
     for host in ("runner1", "runner2"):
         assert ssh(host, "id -u; touch mine; stat -c %u mine").split() == ["20000", "20000"]
         assert ssh(host, "python -", TRACK).splitlines()[-1] == "42.0"
+    # Their pages are on hosts of their own, and the proxy's way there is as safe as that to itself.
+    logins = json.loads(lab.must("credentials", "--user", "ada", "--json"))
+    (password,) = (one["secret"] for one in logins if one["what"] == "Platform login")
+    with httpx.Client(verify=lab.trust, auth=("ada", password), timeout=120) as visitor:
+        for host in ("runner1", "runner2"):
+            name = f"on-{host}.{lab.domain}"
+            # This machine knows the names of the services only.
+            answer = visitor.get(
+                f"{lab.url()}/api/status", headers={"Host": name}, extensions={"sni_hostname": name}
+            )
+            assert answer.json()["kernels"] == 0
     lab.must("dev", "recreate", "on-runner2", "--yes")
     assert ssh("runner2", "ls") == "mine\n"
     removed = lab.must("dev", "remove", "on-runner2", "--with-home", "--yes")

@@ -219,7 +219,7 @@ def test_rendered_container_keeps_the_rules_of_all_containers(folder: Path) -> N
         "x-name": "ada-python",
         "x-data": "/var/lib/dap",
         "x-folders": {f"/var/lib/dap/{name}" for name in ("homes/ada", "scratch/ada", "shared/demo")},
-        "x-ports": {("0.0.0.0", 22001)},  # noqa: S104
+        "x-ports": {("0.0.0.0", 22001), ("0.0.0.0", 23001)},  # noqa: S104
         "x-job": False,
     }
     assert broken({**service, **known}, {"group_add": "the user is a member of a project"}) == []
@@ -261,18 +261,10 @@ def test_page_is_the_containers_own_and_its_key_in_no_other_place(folder: Path) 
     assert names_of(certificate) == {"ada-python.dap.example.com"}
 
 
-@pytest.mark.parametrize(
-    ("box", "more"),
-    [
-        ({"jupyter": False}, {}),
-        ({"host": "one"}, {"hosts": THREE_HOSTS}),
-    ],
-)
-def test_container_without_a_page_has_nothing_of_it(
-    folder: Path, box: dict[str, Any], more: dict[str, Any]
-) -> None:
-    service, files = rendered_with(folder, box, **more)
+def test_container_without_a_page_has_nothing_of_it(folder: Path) -> None:
+    service, files = rendered_with(folder, {"jupyter": False, "host": "one"}, hosts=THREE_HOSTS)
     assert "DAP_PAGE" not in service["environment"]
+    assert [port["published"] for port in service["ports"]] == ["22001"]
     assert {"live/page.pem", "live/page_token"}.isdisjoint(files)
     assert b"JupyterLab" not in files["live/motd"]
     site = load_site("team")
@@ -298,6 +290,21 @@ def test_proxy_lets_each_user_in_to_their_own_page(folder: Path) -> None:
         ("eve", "eve-python.dap.example.com", "dap-dev-eve-python:8888"),
     ]
     assert told[0]["token"] != told[1]["token"]
+
+
+def test_page_on_another_host_has_a_port_there_that_it_keeps(folder: Path) -> None:
+    ada, eve = ({"user": name, "environment": "python", "host": "one"} for name in ("ada", "eve"))
+    bob = {"user": "bob.b", "environment": "python", "host": "two", "port": 23001}
+    site = site_with(folder, ada, eve, bob, hosts=THREE_HOSTS)
+    credentials = Credentials(site, SecretStore(folder / "secrets.yml", "team"))
+    assert [one["upstream"] for one in pages.context(site, credentials)["pages"]] == [
+        "192.0.2.11:23001",
+        "192.0.2.11:23002",
+        "192.0.2.12:23002",
+    ]
+    numbers.remember("team", numbers.numbers_of(site))
+    later = numbers.numbers_of(site_with(folder, eve, ada, hosts=THREE_HOSTS))
+    assert later.pages == {"ada-python": 23001, "eve-python": 23002}
 
 
 @pytest.mark.parametrize(("name", "owner"), [("mlflow", "mlflow"), ("s3", "minio"), ("portal", "portal")])

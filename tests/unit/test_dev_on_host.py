@@ -87,6 +87,7 @@ def wanted(folder: Path, name: str, **more: Any) -> dict[str, Any]:
         "network": "",
         "address": "127.0.0.1",
         "port": port,
+        "page": 0,
         "memory_mib": 16,
         "cpus": 0,
         "configuration": "new",

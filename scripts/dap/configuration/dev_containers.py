@@ -76,9 +76,7 @@ class DevContainer(Section):
     )
     jupyter: values.Switch = Field(
         default=True,
-        description=(
-            "Whether `https://<name>.<domain>/` opens its JupyterLab, where it runs beside the services."
-        ),
+        description=("Whether `https://<name>.<domain>/` opens its JupyterLab, for its user."),
         examples=[False],
     )
 

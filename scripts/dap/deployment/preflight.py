@@ -52,7 +52,7 @@ def wanted(site: Site, host: Host) -> dict[str, Any]:
                 "address": address_on(site, host),
                 "service": f"the development container {name}",
             }
-            for name, port in ports_on(site, host).items()
+            for name, port in ports_on(site, host)
         ],
         "memory_required_mib": (_MEMORY_MIB if services else 512) + memory,
         "disk_required_gib": _DISK_GIB + disk // 1024,

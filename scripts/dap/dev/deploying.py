@@ -37,6 +37,7 @@ def prepare(site: Site, store: SecretStore, *, keep: bool) -> dict[str, list[Ren
         store.save()
         known = numbers.recall(site.inventory.name)
         given.ports = {**known.ports, **given.ports}
+        given.pages = {**known.pages, **given.pages}
         # Until they have been asked, hosts may still have containers that are no longer wanted.
         given.hosts = sorted({*given.hosts, *known.hosts})
         numbers.remember(site.inventory.name, given)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dap.configuration.inventory import Host
 from dap.deployment import records
-from dap.dev.containers import DevContainer
 from dap.errors import Finding
 from dap.layout import shown
 from dap.site import Site
 
-FIRST_UID, FIRST_PORT = 20000, 22001
+FIRST_UID, FIRST_PORT, FIRST_PAGE = 20000, 22001, 23001
 # Beyond those that users have, who are each a group of their own, and those that Debian gives.
 FIRST_GID = 70000
 _FILE = "dev_containers.json"
@@ -27,12 +26,14 @@ class Numbers:
         uids: by user; also of users who are no longer there, whose files may be.
         gids: by project; of the groups that share folders.
         ports: by container.
+        pages: the ports of the pages that the proxy reaches on other hosts, by container.
         hosts: on which there were development containers at the last deploy.
     """
 
     uids: dict[str, int] = field(default_factory=dict)
     gids: dict[str, int] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    pages: dict[str, int] = field(default_factory=dict)
     hosts: list[str] = field(default_factory=list)
 
 
@@ -47,6 +48,8 @@ def recall(inventory: str) -> Numbers:
             found.gids[name] = int(value)
         elif kind == "port":
             found.ports[name] = int(value)
+        elif kind == "page":
+            found.pages[name] = int(value)
         elif kind == "host":
             found.hosts.append(name)
     return found
@@ -71,6 +74,7 @@ def remember(inventory: str, numbers: Numbers) -> None:
     entries = {f"uid {name}": str(uid) for name, uid in numbers.uids.items()}
     entries |= {f"gid {name}": str(gid) for name, gid in numbers.gids.items()}
     entries |= {f"port {name}": str(port) for name, port in numbers.ports.items()}
+    entries |= {f"page {name}": str(port) for name, port in numbers.pages.items()}
     entries |= {f"host {name}": "yes" for name in numbers.hosts}
     records.remember(inventory, _FILE, entries)
 
@@ -89,16 +93,30 @@ def numbers_of(site: Site) -> Numbers:
             if project.name not in gids:
                 gids[project.name] = _next(FIRST_GID, gids.values())
     ports: dict[str, int] = {}
+    pages: dict[str, int] = {}
     for host in site.inventory.hosts:
         boxes = [box for box in site.dev_containers if box.host.name == host.name]
-        ports |= _ports(site, host, boxes, known.ports)
-    return Numbers(uids, gids, ports, sorted({box.host.name for box in site.dev_containers}))
+        taken = {
+            site.published_port(service, port)
+            for service in site.services_on(host).values()
+            for port in service.manifest.ports
+        }
+        written = {box.name: box.port for box in boxes if box.port}
+        found = _ports([box.name for box in boxes], written, known.ports, taken, FIRST_PORT)
+        ports |= found
+        if not site.dev_beside(host):
+            names = [box.name for box in boxes if site.has_page(box)]
+            pages |= _ports(names, {}, known.pages, taken | {*found.values()}, FIRST_PAGE)
+    return Numbers(uids, gids, ports, pages, sorted({box.host.name for box in site.dev_containers}))
 
 
-def ports_on(site: Site, host: Host) -> dict[str, int]:
-    """The ports of the development containers of a host, by name."""
-    ports = numbers_of(site).ports
-    return {box.name: ports[box.name] for box in site.dev_containers if box.host.name == host.name}
+def ports_on(site: Site, host: Host) -> list[tuple[str, int]]:
+    """The ports of the development containers of a host, each with the container's name."""
+    numbers = numbers_of(site)
+    names = [box.name for box in site.dev_containers if box.host.name == host.name]
+    return [
+        (name, ports[name]) for ports in (numbers.ports, numbers.pages) for name in names if name in ports
+    ]
 
 
 def address_on(site: Site, host: Host) -> str:
@@ -108,21 +126,22 @@ def address_on(site: Site, host: Host) -> str:
     return str(site.platform.listen_address) if own else "0.0.0.0"  # noqa: S104  there to be reached
 
 
-def _ports(site: Site, host: Host, boxes: Sequence[DevContainer], known: Mapping[str, int]) -> dict[str, int]:
-    """The ports of the containers of one host."""
-    taken = {
-        site.published_port(service, port)
-        for service in site.services_on(host).values()
-        for port in service.manifest.ports
-    }
-    found = {box.name: box.port for box in boxes if box.port}
-    for box in boxes:
+def _ports(
+    names: Sequence[str],
+    written: Mapping[str, int],
+    known: Mapping[str, int],
+    taken: Collection[int],
+    first: int,
+) -> dict[str, int]:
+    """Ports of the containers of one host: as written, as known, or the next from ``first`` on."""
+    found = dict(written)
+    for name in names:
         # Two containers that were on different hosts may have had the same.
-        if box.name not in found and (port := known.get(box.name)) and port not in taken | {*found.values()}:
-            found[box.name] = port
-    for box in boxes:
-        if box.name not in found:
-            found[box.name] = _next(FIRST_PORT, taken | {*found.values()})
+        if name not in found and (port := known.get(name)) and port not in {*taken, *found.values()}:
+            found[name] = port
+    for name in names:
+        if name not in found:
+            found[name] = _next(first, {*taken, *found.values()})
     return found
 
 

@@ -205,8 +205,9 @@ class Host:
                 found.append(
                     HostError(f"{name}: {one['cpus']:g} processors are wanted, and there are {cores}")
                 )
-            if name not in there and (reason := taken(one["address"], one["port"])):
-                found.append(HostError(f"{name}: port {one['port']} cannot be published: {reason}"))
+            for port in (one["port"], one["page"]) if name not in there else ():
+                if port and (reason := taken(one["address"], port)):
+                    found.append(HostError(f"{name}: port {port} cannot be published: {reason}"))
         if not found and not self.check:
             self.refuse_lacking(new)
         return found

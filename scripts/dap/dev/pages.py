@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dap.credentials import Credentials, stable_bcrypt
 from dap.dev.containers import DevContainer, page_of
+from dap.dev.numbers import numbers_of
 from dap.rendering.tree import File
 from dap.services import container
 from dap.services.manifest import Service
@@ -22,20 +24,27 @@ def page_key_of(site: Site, credentials: Credentials, box: DevContainer) -> Page
 
 def context(site: Site, credentials: Credentials) -> dict[str, Any]:
     """What the proxy's secret templates see of all pages."""
-    project = container.dev_network(site.platform.platform_name)
+    ports = numbers_of(site).pages
     return {
         "pages": [
             {
                 "name": box.name,
                 "host": site.page_host(box),
                 "user": box.user.name,
-                "upstream": f"{project}-{box.name}:{PORT}",
+                "upstream": _upstream(site, box, ports),
                 "token": page_key_of(site, credentials, box).token.reveal(),
             }
             for box in site.dev_containers
             if site.has_page(box)
         ]
     }
+
+
+def _upstream(site: Site, box: DevContainer, ports: Mapping[str, int]) -> str:
+    """Where the proxy reaches a page: in the network that both are in, or on the container's host."""
+    if box.name in ports:
+        return f"{box.host.variables.get('ansible_host', box.host.name)}:{ports[box.name]}"
+    return f"{container.dev_network(site.platform.platform_name)}-{box.name}:{PORT}"
 
 
 def files(site: Site, credentials: Credentials, proxy: Service) -> list[File]:

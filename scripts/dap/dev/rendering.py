@@ -17,6 +17,7 @@ from dap.credentials import Credentials
 from dap.deployment.preflight import mebibytes
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
+from dap.dev.pages import PORT as PAGE_PORT
 from dap.dev.pages import page_key_of
 from dap.hosts.playbook_variables import address_of
 from dap.images import builds
@@ -41,6 +42,7 @@ class Rendered:
 
     Attributes:
         network: what it is in, where that is made with the services.
+        page: the port of its page on the host; 0 where the proxy needs none.
         configuration: changes with anything that takes a new container to come into effect.
         files: below the container's own folder, secrets among them.
         folders: homes and the like, which stay.
@@ -50,6 +52,7 @@ class Rendered:
     image: str
     network: str
     port: int
+    page: int
     address: str
     configuration: str
     files: tuple[File, ...]
@@ -63,6 +66,7 @@ class Rendered:
             "network": self.network,
             "address": self.address,
             "port": self.port,
+            "page": self.page,
             "memory_mib": mebibytes(self.box.settings.memory),
             "cpus": self.box.settings.cpus or 0,
             "configuration": self.configuration,
@@ -142,6 +146,7 @@ class DevRenderer:
             service["image"],
             network["name"] if network.get("external") else "",
             self.numbers.ports[box.name],
+            self.numbers.pages.get(box.name, 0),
             address_on(self.site, box.host),
             digest,
             (File("compose.yaml", as_yaml(document)), *config, *live),
@@ -279,13 +284,13 @@ class DevRenderer:
         ]
         if groups := self._groups(box):
             base["group_add"] = [str(gid) for _, gid in groups]
+        published = [(self.numbers.ports[box.name], SSH_PORT)]
+        if page := self.numbers.pages.get(box.name):
+            published.append((page, PAGE_PORT))
+        address = address_on(site, box.host)
         base["ports"] = [
-            {
-                "host_ip": address_on(self.site, box.host),
-                "published": str(self.numbers.ports[box.name]),
-                "target": SSH_PORT,
-                "protocol": "tcp",
-            }
+            {"host_ip": address, "published": str(port), "target": target, "protocol": "tcp"}
+            for port, target in published
         ]
         if settings.cpus:
             base["cpus"] = settings.cpus

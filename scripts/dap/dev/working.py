@@ -140,6 +140,7 @@ def _bring(site: Site, box: DevContainer, **how: list[str]) -> Rendered:
         known.uids |= {box.user.name: given.uids[box.user.name]}
         known.gids |= given.gids
         known.ports |= {box.name: given.ports[box.name]}
+        known.pages |= {name: port for name, port in given.pages.items() if name == box.name}
         known.hosts = sorted({*known.hosts, box.host.name})
         numbers.remember(site.inventory.name, known)
         wanted = [rendered.as_json()]
