@@ -18,6 +18,7 @@ proxies = load("ansible.module_utils.dap_proxy")
 deciding = load("ansible.module_utils.dap_engine")
 probing = load("ansible.module_utils.dap_probe")
 dap_docker_proxy = load("modules.dap_docker_proxy")
+dap_restart = load("ansible.module_utils.dap_restart")
 dap_docker_start = load("modules.dap_docker_start")
 Proxy = proxies.Proxy
 
@@ -202,7 +203,7 @@ class Host:
 
         monkeypatch.setattr(probing, "wanted_files", moved)
         monkeypatch.setattr(dap_docker_proxy, "init_system", lambda: "none")
-        monkeypatch.setattr(dap_docker_proxy, "PID_FILE", f"{folder}/docker.pid")
+        monkeypatch.setattr(dap_restart, "PID_FILE", f"{folder}/docker.pid")
         self.environment = folder / "etc/docker/dap-proxy.env"
 
     def tell(self, version: str, proxy: str) -> None:
