@@ -73,6 +73,7 @@ class Site:
         chosen_environments: those that the operator wants, by name.
         known_environments: all that there are, by name.
         dev_containers: what users work in.
+        gpus: the devices that this run promises to whom, see `dap.gpus`; None before hosts were looked at.
     """
 
     inventory: Inventory
@@ -82,6 +83,7 @@ class Site:
     chosen_environments: Mapping[str, Environment] = field(default_factory=dict)
     known_environments: Mapping[str, Environment] = field(default_factory=dict)
     dev_containers: tuple[DevContainer, ...] = ()
+    gpus: Mapping[str, tuple[str, ...]] | None = None
 
     @property
     def environments(self) -> Mapping[str, Environment]:
@@ -299,8 +301,10 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     # It asks for servers, which know what a site is.
     from dap import collisions
     from dap.dev import numbers
+    from dap.gpus import claims
 
-    wrong = [*_ports_twice(site), *_unreachable(site), *collisions.findings(site), *numbers.findings(site)]
+    checks = (_ports_twice, _unreachable, collisions.findings, numbers.findings, claims.findings)
+    wrong = [finding for check in checks for finding in check(site)]
     if wrong:
         raise ConfigurationError(wrong)
     decided = {} if reconsider else choices.recall(inventory.name)

@@ -13,6 +13,7 @@ from dap.credentials import Credentials
 from dap.errors import DapError, RefusedError
 from dap.gitlab.api import GitlabApi
 from dap.gitlab.ci import KnownRunner, known_runners
+from dap.gpus.listing import KnownGpu, known_gpus
 from dap.layout import secrets_dir
 from dap.rendering.portal import colon_fingerprint
 from dap.secrets import SecretStore
@@ -30,6 +31,7 @@ class Status:
         certificates: days that each certificate still has, by service.
         unreached: hosts whose engine could not be asked, and why.
         runners: what runs CI jobs, as GitLab has it; None where it was not or could not be asked.
+        gpus: those of the hosts that answered.
     """
 
     site: Site
@@ -38,6 +40,7 @@ class Status:
     certificates: dict[str, int]
     unreached: dict[str, str] = field(default_factory=dict)
     runners: list[KnownRunner] | None = None
+    gpus: list[KnownGpu] = field(default_factory=list)
 
     @property
     def deployed(self) -> bool:
@@ -64,6 +67,7 @@ class Status:
                 {"service": name, "days_left": days} for name, days in sorted(self.certificates.items())
             ],
             "runners": None if self.runners is None else [runner.as_json() for runner in self.runners],
+            "gpus": [gpu.as_json() for gpu in self.gpus],
         }
 
 
@@ -84,6 +88,7 @@ def status_of(site: Site) -> Status:
             silent[host.name] = error
 
     with ThreadPoolExecutor(max_workers=16) as pool:
+        gpus = pool.submit(known_gpus, site)
         list(pool.map(ask, hosts))
     if not found:
         raise next(iter(silent.values()))
@@ -106,6 +111,7 @@ def status_of(site: Site) -> Status:
             for host in hosts
             if host.name in silent
         },
+        gpus=gpus.result(),
     )
 
 

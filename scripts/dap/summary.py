@@ -11,6 +11,7 @@ from dap.deployment.outcome import Outcome
 from dap.dev.hosts import Seen
 from dap.dev.working import KnownContainer
 from dap.gitlab.ci import KnownRunner
+from dap.gpus.listing import KnownGpu
 from dap.images.listing import Change, Known
 from dap.plan.text import left_alone
 from dap.site import Site
@@ -60,6 +61,8 @@ def of_status(status: Status) -> str:
         text += f"\n\n{of_runners(status.runners)}"
     elif status.runners is None:
         text += "\n\nRunners: GitLab cannot be asked for them"
+    if status.gpus:
+        text += f"\n\n{of_gpus(status.gpus)}"
     return f"{text}\n{out}\nCertificates: {', '.join(expiring) or 'none'}{next_step}"
 
 
@@ -93,6 +96,14 @@ def of_runners(runners: Sequence[KnownRunner]) -> str:
         for one in runners
     ]
     return table(["RUNNER", "STATE", "JOBS", "TAGS", "VERSION"], rows) if rows else "No runners."
+
+
+def of_gpus(gpus: Sequence[KnownGpu]) -> str:
+    """The part of ``dap status`` about GPUs."""
+    rows = [
+        [one.host, one.device, one.uuid or "-", ", ".join(one.promised_to) or "-", one.state] for one in gpus
+    ]
+    return table(["HOST", "GPU", "UUID", "PROMISED TO", "STATE"], rows)
 
 
 def age(time: str, now: datetime) -> str:

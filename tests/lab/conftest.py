@@ -17,6 +17,7 @@ from tests.engine import start_engine
 from tests.gitlab_double.image_build import double_image
 from tests.gitlab_runner.image_build import runner_images
 from tests.integration.small import SERVICES
+from tests.lab.gpus import GPU_HOST, without_cdi
 from tests.lab.laboratory import Lab
 
 HOSTS = ("service1", "runner1", "runner2")
@@ -44,6 +45,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         made.start()
         made.write_inventory()
         made.give_images()
+        without_cdi(made.machine(GPU_HOST))
         made.must("deploy")
         yield made
     finally:

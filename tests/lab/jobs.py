@@ -94,14 +94,14 @@ def let_go(machine: Machine) -> None:
 
 
 @contextmanager
-def project(lab: Lab, client: gitlab.Gitlab) -> Iterator[Jobs]:
+def project(lab: Lab, client: gitlab.Gitlab, pipeline: str = PIPELINE) -> Iterator[Jobs]:
     """A project in a group whose jobs know the platform's image."""
     group = client.groups.get("demo")
     made = client.projects.create(
         {"name": f"trouble-{secrets.token_hex(3)}", "namespace_id": group.id, "initialize_with_readme": True}
     )
     jobs = Jobs(lab, client, client.projects.get(made.id))
-    action = {"action": "create", "file_path": ".gitlab-ci.yml", "content": PIPELINE}
+    action = {"action": "create", "file_path": ".gitlab-ci.yml", "content": pipeline}
     jobs.project.commits.create({"branch": "main", "commit_message": "CI [skip ci]", "actions": [action]})
     try:
         yield jobs

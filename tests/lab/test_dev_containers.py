@@ -1,17 +1,21 @@
-"""One user works on two machines, in containers that were made over SSH."""
+"""One user works on two machines, in containers that were made over SSH; on one of them with GPUs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import gitlab
 import httpx
 import pytest
 
 from tests.integration.desks import make_key
 from tests.integration.small import change_settings
+from tests.lab.gpus import GPU_HOST, NAMES, SPEC, give_devices, write_spec
+from tests.lab.jobs import ended, project
 from tests.lab.laboratory import Lab
 
 # What users have on a host, which nothing but a person removes.
@@ -23,45 +27,76 @@ with mlflow.start_run() as run:
     mlflow.log_metric("answer", 42)
 print(mlflow.get_run(run.info.run_id).data.metrics["answer"])
 """
+# What a container or a job has of GPUs, one after the other.
+SEE = "echo $(ls /dev | grep gpu) $(env | grep -E '^(DAP_GPU_|NVIDIA_)' | sort)"
+GENERATE = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+JOB = f"with a GPU:\n  tags: [gpu]\n  variables: {{GIT_STRATEGY: none}}\n  script:\n    - {SEE}\n"
 
 
-@pytest.fixture
-def key(lab: Lab) -> Iterator[Path]:
-    """The key of a user who is in the configuration, and whom no service knows yet."""
-    file = make_key(lab.folder / "keys", "ada")
-    public = file.with_suffix(".pub").read_text(encoding="utf-8").strip()
-    before = change_settings(lab, users=[{"name": "ada", "ssh_keys": [public]}])
-    yield file
-    lab.settings_file.write_text(before, encoding="utf-8")
-    lab.must("deploy", "--no-verify")
-    # Of what is no longer configured the container goes, and the home stays.
-    runner = lab.machine("runner1")
-    assert runner.run("docker", "ps", "--all", "--quiet", "--filter", "label=dap.dev") == ""
-    assert not runner.succeeds("test", "-e", "/opt/dap/dev")
-    assert runner.run("ls", "/var/lib/dap/homes/ada") == "mine\n"
-    for machine in lab.runner_machines:
-        machine.run("rm", "--recursive", "--force", *(f"/var/lib/dap/{kind}" for kind in KINDS))
+@dataclass(frozen=True)
+class Desk:
+    """A user of the lab, and her SSH client."""
 
+    lab: Lab
+    key: Path
 
-def test_user_has_a_container_on_each_of_two_hosts(lab: Lab, key: Path) -> None:
-    # The first one takes a deploy, as the user is new; the second is made at once.
-    for host in ("runner1", "runner2"):
-        told = lab.must("dev", "create", "ada", f"--host={host}", "--environment=python", f"--name=on-{host}")
-        assert f"on-{host} runs on {host}, port 22001, from dap/python:" in told
-    config = lab.folder / "users_ssh_config"
-    config.write_text(lab.must("ssh-config", "--user", "ada"), encoding="utf-8")
-    none = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
-    client = ["ssh", "-F", str(config), *none, "-i", str(key), "-o", "BatchMode=yes"]
+    def create(self, name: str, host: str, *options: str) -> str:
+        """Make a container; what the program says."""
+        return self.lab.must("dev", "create", *self.arguments(name, host, *options))
 
-    def ssh(host: str, command: str, given: str = "") -> str:
-        argv = [*client, f"on-{host}", command]
+    def arguments(self, name: str, host: str, *options: str) -> list[str]:
+        return ["ada", f"--host={host}", "--environment=python", f"--name={name}", *options]
+
+    def refused(self, *arguments: str) -> str:
+        """What the program says that refuses something."""
+        done = self.lab.dap(*arguments)
+        assert done.returncode == 2, done.stdout + done.stderr
+        return done.stderr
+
+    def ssh(self, container: str, command: str, given: str = "") -> str:
+        """What a command prints in a container."""
+        config = self.lab.folder / "users_ssh_config"
+        config.write_text(self.lab.must("ssh-config", "--user", "ada"), encoding="utf-8")
+        none = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
+        client = ["ssh", "-F", str(config), *none, "-i", str(self.key), "-o", "BatchMode=yes"]
+        argv = [*client, container, command]
         done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+
+@pytest.fixture(scope="module")
+def desk(lab: Lab) -> Iterator[Desk]:
+    """A user who is in the configuration and whom no service knows yet, and a runner with a GPU."""
+    file = make_key(lab.folder / "keys", "ada")
+    public = file.with_suffix(".pub").read_text(encoding="utf-8").strip()
+    give_devices(lab.machine(GPU_HOST))
+    runner = {"name": "gpu", "tags": ["gpu"], "hosts": [GPU_HOST], "gpus": [0]}
+    before = change_settings(
+        lab,
+        users=[{"name": "ada", "ssh_keys": [public]}],
+        runners={"image_builds": {"enabled": False}, "extra": [runner]},
+    )
+    yield Desk(lab, file)
+    lab.settings_file.write_text(before, encoding="utf-8")
+    lab.must("deploy", "--no-verify")
+    # Of what is no longer configured the container goes, and the home stays.
+    lab.machine(GPU_HOST).run("rm", SPEC)
+    machine = lab.machine("runner1")
+    assert machine.run("docker", "ps", "--all", "--quiet", "--filter", "label=dap.dev") == ""
+    assert not machine.succeeds("test", "-e", "/opt/dap/dev")
+    assert machine.run("ls", "/var/lib/dap/homes/ada") == "mine\n"
+    for machine in lab.runner_machines:
+        machine.run("rm", "--recursive", "--force", *(f"/var/lib/dap/{kind}" for kind in KINDS))
+
+
+def test_user_has_a_container_on_each_of_two_hosts(lab: Lab, desk: Desk) -> None:
+    # The first one takes a deploy, as the user is new; the second is made at once.
     for host in ("runner1", "runner2"):
-        assert ssh(host, "id -u; touch mine; stat -c %u mine").split() == ["20000", "20000"]
-        assert ssh(host, "python -", TRACK).splitlines()[-1] == "42.0"
+        assert f"on-{host} runs on {host}, port 22001, from dap/python:" in desk.create(f"on-{host}", host)
+    for host in ("on-runner1", "on-runner2"):
+        assert desk.ssh(host, "id -u; touch mine; stat -c %u mine").split() == ["20000", "20000"]
+        assert desk.ssh(host, "python -", TRACK).splitlines()[-1] == "42.0"
     # Their pages are on hosts of their own, and the proxy's way there is as safe as that to itself.
     logins = json.loads(lab.must("credentials", "--user", "ada", "--json"))
     (password,) = (one["secret"] for one in logins if one["what"] == "Platform login")
@@ -74,10 +109,131 @@ def test_user_has_a_container_on_each_of_two_hosts(lab: Lab, key: Path) -> None:
             )
             assert answer.json()["kernels"] == 0
     lab.must("dev", "recreate", "on-runner2", "--yes")
-    assert ssh("runner2", "ls") == "mine\n"
+    assert desk.ssh("on-runner2", "ls") == "mine\n"
     removed = lab.must("dev", "remove", "on-runner2", "--with-home", "--yes")
     assert removed.splitlines() == [
         "on-runner2: development container removed",
         "ada: /var/lib/dap/homes/ada removed",
         "ada: /var/lib/dap/scratch/ada removed",
     ]
+
+
+def test_deploy_lets_an_engine_hand_out_devices_and_keeps_its_other_settings(lab: Lab, desk: Desk) -> None:
+    machine = lab.machine(GPU_HOST)
+    settings = json.loads(machine.run("cat", "/etc/docker/daemon.json"))
+    assert settings == {"features": {"cdi": True}, "log-level": "warn"}
+    assert json.loads(machine.run("docker", "info", "--format", "{{json .CDISpecDirs}}")) != []
+
+
+@pytest.fixture(scope="module")
+def with_gpus(desk: Desk) -> Desk:
+    """Containers with a GPU each: one that is free, and one that is named."""
+    desk.create("any", GPU_HOST, "--no-jupyter", "--gpus=1")
+    desk.create("named", GPU_HOST, "--no-jupyter", "--gpu=GPU-a2")
+    return desk
+
+
+def test_container_sees_its_devices_and_no_others(lab: Lab, with_gpus: Desk) -> None:
+    seen = {name: with_gpus.ssh(name, SEE) for name in ("any", "named")}
+    assert seen == {
+        "any": "dap-gpu1 DAP_GPU_1=here NVIDIA_VISIBLE_DEVICES=void\n",
+        "named": "dap-gpu2 DAP_GPU_2=here NVIDIA_VISIBLE_DEVICES=void\n",
+    }
+    listed = json.loads(lab.must("dev", "list", "--json"))["containers"]
+    assert {one["name"]: one["gpus"] for one in listed if one["host"] == GPU_HOST} == {
+        "any": ["nvidia.com/gpu=GPU-a1"],
+        "named": ["nvidia.com/gpu=GPU-a2"],
+    }
+    gpus = json.loads(lab.must("status", "--json"))["gpus"]
+    owners = ("the runner gpu", "any", "named")
+    assert gpus == [
+        {
+            **{"host": GPU_HOST, "device": f"nvidia.com/gpu=GPU-a{number}", "uuid": f"GPU-a{number}"},
+            **{"promised_to": [owners[number]], "state": "ok"},
+        }
+        for number in NAMES
+    ]
+    assert with_gpus.ssh("any", "head -c 1000 /dev/dap-gpu1 | wc -c; cat /run/dap/motd").startswith(
+        "1000\n\n"
+    )
+
+
+def test_job_sees_the_devices_of_its_runner(lab: Lab, desk: Desk, client: gitlab.Gitlab) -> None:
+    with project(lab, client, JOB) as jobs:
+        pipeline = jobs.start()
+        assert ended(jobs, pipeline) == "success"
+        job = jobs.of(pipeline)["with a GPU"]
+        assert jobs.where(job.id) == GPU_HOST
+        assert "dap-gpu0 DAP_GPU_0=here NVIDIA_VISIBLE_DEVICES=void" in jobs.trace(job.id)
+
+
+@pytest.mark.parametrize(
+    ("host", "option", "told"),
+    [
+        (
+            GPU_HOST,
+            "--gpu=GPU-a2",
+            "gpus = GPU-a2\n    is promised to named (dev_containers[2]) on runner2 already\n"
+            "    write a different device, or gpus_shared: true at both",
+        ),
+        # The same device by its other name.
+        (
+            GPU_HOST,
+            "--gpu=2",
+            "gpus = 2\n    is promised to named (dev_containers[2]) on runner2 already\n"
+            "    write a different device, or gpus_shared: true at both",
+        ),
+        (
+            GPU_HOST,
+            "--gpus=1",
+            "gpus = 1\n    is more than the 0 that nobody else is promised, of the 3 of runner2\n"
+            "    write fewer, gpus_shared: true at all who are to share, or another host",
+        ),
+        (
+            GPU_HOST,
+            "--gpu=7",
+            "gpus = 7\n    is not a device of runner2\n    write one of: 0, GPU-a0, 1, GPU-a1, 2, GPU-a2;"
+            f" or, where it is there, the spec anew: {GENERATE}",
+        ),
+        (
+            "runner1",
+            "--gpus=1",
+            "gpus = 1\n    runner1 has Docker 20.10.24+dfsg1, and containers get devices by CDI, which that"
+            " does not know\n    upgrade Docker on runner1 to 25 or newer, or name another host",
+        ),
+    ],
+)
+def test_device_that_cannot_be_had_is_refused(
+    lab: Lab, with_gpus: Desk, host: str, option: str, told: str
+) -> None:
+    before = lab.settings_file.read_text(encoding="utf-8")
+    said = with_gpus.refused("dev", "create", *with_gpus.arguments("more", host, option))
+    file = lab.settings_file
+    assert said == (
+        f"error: 1 error in the configuration; nothing was changed:\n  {file}: dev_containers[3].{told}\n"
+    )
+    assert lab.settings_file.read_text(encoding="utf-8") == before
+
+
+def test_gpu_that_was_taken_out_is_told_and_the_others_go_on(lab: Lab, with_gpus: Desk) -> None:
+    machine = lab.machine(GPU_HOST)
+    write_spec(machine, without=[2])
+    told = (
+        f"  {lab.settings_file}: dev_containers[2].gpus = GPU-a2\n    is not a device of runner2\n"
+        f"    write one of: 0, GPU-a0, 1, GPU-a1; or, where it is there, the spec anew: {GENERATE}\n"
+    )
+    try:
+        refused = "error: preflight found 1 error; nothing was changed:\n" + told
+        assert with_gpus.refused("check").partition("\n")[2] == refused
+        refused = "error: 1 error in the configuration; nothing was changed:\n" + told
+        assert with_gpus.refused("dev", "recreate", "named", "--yes") == refused
+        lab.must("dev", "recreate", "any", "--yes")
+        assert with_gpus.ssh("any", SEE) == "dap-gpu1 DAP_GPU_1=here NVIDIA_VISIBLE_DEVICES=void\n"
+        assert with_gpus.ssh("named", "echo $DAP_GPU_2") == "here\n"
+        gpus = json.loads(lab.must("status", "--json"))["gpus"]
+        assert {one["device"]: one["state"] for one in gpus} == {
+            **{"nvidia.com/gpu=GPU-a0": "ok", "nvidia.com/gpu=GPU-a1": "ok"},
+            "nvidia.com/gpu=GPU-a2": "missing",
+        }
+    finally:
+        write_spec(machine)

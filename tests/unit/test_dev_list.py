@@ -56,7 +56,7 @@ def test_json_has_null_for_what_is_not_known() -> None:
     known = KnownContainer("ada-python", "ada", "python", "one", 22001, "running", SEEN, False).as_json()
     assert {*unknown} == {*known}
     assert [key for key, value in unknown.items() if value is None] == [
-        *("outdated", "since", "image", "image_built", "connections", "last_login", "cpu"),
+        *("outdated", "since", "image", "image_built", "connections", "last_login", "cpu", "gpus"),
     ]
     assert (known["connections"], known["cpu"], known["last_login"]) == (0, 1.25, SEEN.last_login)
 

@@ -202,6 +202,28 @@ def test_what_cannot_be_made_is_refused_before_anything_changes(
     assert engine.state == {}
 
 
+def test_device_that_a_container_still_runs_with_is_given_to_no_other(engine: Engine, folder: Path) -> None:
+    engine.add("a", "before")
+    request = {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0"]}
+    engine.containers["a"]["HostConfig"] = {"DeviceRequests": [request]}
+    other = wanted(folder, "b", gpus=["nvidia.com/gpu=0"])
+    refused = {
+        "error": "b: nvidia.com/gpu=0 is still that of a, which runs as it was made before",
+        "refused": True,
+        "changes": [],
+    }
+    assert bring(folder, other, complete=False) == refused
+    assert bring(folder, wanted(folder, "a"), other) == refused
+    # Unless it is made anew, too, or goes.
+    assert "error" not in bring(folder, wanted(folder, "a"), other, recreate=["a"])
+    engine.containers["b"]["HostConfig"] = {"DeviceRequests": [request]}
+    moved = bring(folder, wanted(folder, "c", gpus=["nvidia.com/gpu=0"]))
+    assert moved["changes"] == [
+        *("b: development container removed", "a: development container removed"),
+        "c: development container created",
+    ]
+
+
 def test_data_of_another_platform_is_not_touched(engine: Engine, folder: Path) -> None:
     marker = folder / "data" / ".platform-id"
     marker.write_text("another\n")

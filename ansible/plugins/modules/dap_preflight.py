@@ -23,6 +23,7 @@ from ansible.module_utils.dap_engine import (
     proxy_restart,
     refusal,
 )
+from ansible.module_utils.dap_gpus import look as look_for_gpus
 from ansible.module_utils.dap_host import (
     SUPPORTED_SYSTEMS,
     Finding,
@@ -99,6 +100,10 @@ options:
         it none is asked.
     type: list
     elements: str
+  gpus:
+    description: Whether anybody wants GPUs of this host, so that it is looked for them.
+    type: bool
+    default: false
   tags:
     description: Tags of images that are built.
     type: list
@@ -150,7 +155,8 @@ dap:
       first pull) and C(available) (there, or to be pulled), and for what C(reason) it is not.
     - C(ready) lists those of the roles C(docker), C(trust) and C(names) that would find nothing to do,
       C(missing_tags) the images to be built, C(building) whether a build was interrupted, C(lacking) what
-      has to be installed from packages; C(release) and C(architecture) are as Debian calls them.
+      has to be installed from packages; C(release) and C(architecture) are as Debian calls them. C(gpus)
+      is what there is of GPUs, none where nobody wants any.
   type: dict
   returned: always
 """
@@ -325,6 +331,7 @@ def make_module() -> AnsibleModule:
             "disk_required_gib": {"type": "float", "default": 0},
             "proxy": {"type": "dict", "default": {}},
             "ca_certificates": {"type": "list", "elements": "str", "default": []},
+            "gpus": {"type": "bool", "default": False},
             "tags": {"type": "list", "elements": "str", "default": []},
             "bundled": {"type": "list", "elements": "str"},
             "trust": {"type": "dict", "default": {}},
@@ -388,6 +395,7 @@ def main() -> None:
                 "lacking": packages_lacking(engine, params["trust"]),
                 "release": os_release().get("VERSION_CODENAME", ""),
                 "architecture": ARCHITECTURES.get(facts.machine, facts.machine),
+                "gpus": look_for_gpus() if params["gpus"] else None,
             },
             "findings": [asdict(finding) for finding in findings],
         },

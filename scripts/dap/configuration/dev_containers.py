@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from dap.configuration import values, wording
+from dap.configuration.gpus import KIND, Gpus
 from dap.configuration.section import Section
 from dap.configuration.wording import Fault
 
@@ -68,6 +69,19 @@ class DevContainer(Section):
         default=SHARED_MEMORY,
         description="Most memory that its processes may share; what they use of it counts as memory.",
         examples=["8g"],
+    )
+    gpus: Gpus = Field(
+        default=(),
+        description=(
+            "GPUs of the host that it has: how many, or which, by index, UUID or CDI name; a number or a name"
+            f" without a kind is of `{KIND}`. Nobody else gets them."
+        ),
+        examples=[1],
+    )
+    gpus_shared: values.Switch = Field(
+        default=False,
+        description="Whether others that share them, too, have them at the same time.",
+        examples=[True],
     )
     port: values.Port | None = Field(
         default=None,

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from dap.configuration import wording
 from dap.configuration.dev_containers import containers_differ, containers_have_users, user_numbers_differ
+from dap.configuration.gpus import jobs_have_devices_to_themselves
 from dap.configuration.wording import Fault, Location
 
 Rule = Callable[["Settings"], Iterator[Fault]]
@@ -177,6 +178,7 @@ RULES: tuple[Rule, ...] = (
     user_numbers_differ,
     containers_have_users,
     containers_differ,
+    jobs_have_devices_to_themselves,
 )
 
 

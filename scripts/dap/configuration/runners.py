@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from dap.configuration import values
+from dap.configuration.gpus import Gpus
 from dap.configuration.section import Section
 
 NAME_PATTERN = r"[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?"
@@ -38,14 +39,6 @@ ImagePattern = Annotated[
     str,
     BeforeValidator(
         values.matching(r"[A-Za-z0-9*?{}$][A-Za-z0-9._/:@*?{},$-]{0,199}", "is not a pattern of images")
-    ),
-]
-Device = Annotated[
-    str,
-    BeforeValidator(
-        values.matching(
-            r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9._-]*=[A-Za-z0-9._:-]+", "is not the CDI name of a device"
-        )
     ),
 ]
 PullPolicy = Annotated[
@@ -112,10 +105,25 @@ class ExtraRunner(Limits):
         description="Hosts that have it, by their names in `hosts.yml`; all runner hosts if empty.",
         examples=[["gpu1"]],
     )
-    gpus: tuple[Device, ...] = Field(
+    jobs: Jobs | None = Field(
+        default=None,
+        description=(
+            "Jobs at the same time on one host. Without it, as many as the host runs; with GPUs that are not"
+            " shared, one."
+        ),
+        examples=[1],
+    )
+    gpus: Gpus = Field(
         default=(),
-        description="Devices that its jobs see, by their CDI names.",
+        description=(
+            "GPUs that its jobs see on each of its hosts: how many, or which, by index, UUID or CDI name."
+        ),
         examples=[["nvidia.com/gpu=all"]],
+    )
+    gpus_shared: values.Switch = Field(
+        default=False,
+        description="Whether several of its jobs, and others that share them, have them at once.",
+        examples=[True],
     )
 
 

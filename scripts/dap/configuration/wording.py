@@ -255,6 +255,26 @@ def same_number(other: str) -> Wording:
     return Wording(f"is also {other}", "write a different number, or remove it")
 
 
+def not_gpus(most: int) -> Wording:
+    return Wording(
+        f"is neither a number of GPUs (1 to {most}) nor a list of devices",
+        "write a number such as 1, or a list such as [0]",
+    )
+
+
+def not_a_gpu(name: str) -> Wording:
+    return Wording(
+        f"has {name or 'something'}, which is no device",
+        "write indexes, UUIDs or CDI names, such as [0], [GPU-8f2c] or [nvidia.com/gpu=0]",
+    )
+
+
+def jobs_on_same_gpus() -> Wording:
+    return Wording(
+        "would give the runner's GPUs to several jobs at once", "write 1, or gpus_shared: true beside it"
+    )
+
+
 def unknown_service(suggestion: str) -> Wording:
     return Wording("is not a service of the platform", suggestion)
 

@@ -28,6 +28,8 @@ from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
 from dap.files import make_private_folder, temporary_folder
 from dap.gitlab import runners
+from dap.gpus import promises
+from dap.gpus.claims import without_gpu
 from dap.hosts import ansible as hosts
 from dap.hosts import playbook_variables
 from dap.hosts.facts import HostFacts
@@ -249,6 +251,11 @@ class Deployment:
                 self.site = self.site.without(out)
             self.outcome.warnings += judge(run, problems, ignored=out, absent=self.outcome.failed)
             find_oversized(self.site, facts, problems)
+            found = {host: seen.gpus for host, seen in facts.items() if seen.gpus}
+            self.site, refused = promises.settle(self.site, found)
+            for finding in (finding for findings in refused.values() for finding in findings):
+                problems.add(finding)
+            self.outcome.warnings += without_gpu(self.site)
             if self.bundle:
                 find_lacking(self.bundle, Distribution(self.site, images_of(self.site)), facts, problems)
             self.outcome.warnings += examine(
@@ -395,6 +402,7 @@ class Deployment:
             # First the store, then the hosts: a password that is in use somewhere is never lost.
             store.save()
             auto = [name for name in self.site.left_out if self._may_be_left_out(name)]
+            promises.remember(self.site)
             choices.remember(self.inventory.name, {name: self.site.left_out[name][1] for name in auto})
         variables = prepared.variables(store.platform_id, staging, check=check)
         tags = tags or (TAGS if prepared.selection else ())

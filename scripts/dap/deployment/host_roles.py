@@ -16,7 +16,7 @@ from dap.hosts.facts import HostFacts
 from dap.images.distribution import HostImages
 from dap.site import Site
 
-ROLES = ("bundle", "trust", "docker", "names", "images", "handing")
+ROLES = ("bundle", "trust", "docker", "gpu", "names", "images", "handing")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def with_work(asked: Given, now: Given, facts: HostFacts) -> list[str]:
     work = {
         "trust": "trust" not in facts.ready or asked.trust != now.trust,
         "docker": "docker" not in facts.ready,
+        "gpu": facts.gpus is not None and not facts.gpus.cdi,
         "names": "names" not in facts.ready or asked.names != now.names,
         "images": bool(lacking or unknown) or facts.building,
         "handing": bool(facts.missing_tags & {*now.handed}),

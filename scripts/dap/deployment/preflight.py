@@ -9,6 +9,7 @@ from typing import Any
 from dap.configuration.inventory import Host
 from dap.dev.numbers import address_on, ports_on
 from dap.errors import Finding, Problems
+from dap.gpus.claims import claims_of
 from dap.hosts.ansible import Run
 from dap.hosts.facts import HostFacts
 from dap.images.builds import Pull
@@ -54,6 +55,7 @@ def wanted(site: Site, host: Host) -> dict[str, Any]:
             }
             for name, port in ports_on(site, host)
         ],
+        "gpus": any(claim.host == host.name for claim in claims_of(site)),
         "memory_required_mib": (_MEMORY_MIB if services else 512) + memory,
         "disk_required_gib": _DISK_GIB + disk // 1024,
         "endpoints": [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,17 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from dap.configuration.inventory import Host
-from dap.containers import output_on
 from dap.dev import looking, on_host
 from dap.dev.rendering import Rendered, folder_of, project_of
 from dap.errors import EXIT_FAILED, EXIT_REFUSED, DapError
+from dap.hosts import scripts
 from dap.site import Site
-
-_LIMIT_SECONDS = 600
-_CALL = """
-import base64
-print(json.dumps(answer(json.loads(base64.b64decode({request!r})))))
-"""
 
 
 class LackingError(DapError):
@@ -51,6 +43,7 @@ class Seen:
         connections: of SSH, at present.
         last_login: when its user has logged in or left last; empty for never.
         cpu: how many processors it takes at present.
+        gpus: the devices that it has, by their CDI names.
     """
 
     name: str
@@ -65,6 +58,7 @@ class Seen:
     connections: int
     last_login: str
     cpu: float
+    gpus: Sequence[str] = ()
 
 
 def ask(site: Site, host: Host, platform_id: str, verb: str, **more: Any) -> Answer:
@@ -140,18 +134,5 @@ def _told(site: Site, host: Host, module: ModuleType, request: Mapping[str, Any]
     Raises:
         DapError: it cannot be run there.
     """
-    # Through standard input: what it holds is secret, and others see arguments.
-    packed = base64.b64encode(json.dumps(request).encode()).decode()
-    script = Path(str(module.__file__)).read_text(encoding="utf-8") + _CALL.format(request=packed)
-    python = str(host.variables.get("ansible_python_interpreter", "/usr/bin/python3"))
-
-    def failure(why: str) -> DapError:
-        return DapError(
-            f"{host.name}: its development containers cannot be looked after: {why}",
-            f"dap -e {site.inventory.name} check",
-        )
-
-    lines = output_on(host, [python, "-"], _LIMIT_SECONDS, failure, script).strip().splitlines()
-    if not lines:
-        raise failure("no answer")
-    return dict(json.loads(lines[-1]))
+    otherwise = "its development containers cannot be looked after"
+    return scripts.told_by(site.inventory.name, host, Path(str(module.__file__)), request, otherwise)

@@ -66,7 +66,14 @@ def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, f
         "connections": connections(state["Pid"]) if state["Running"] else 0,
         "last_login": last_login(box["Id"]),
         "cpu": busy.get(state["Pid"], 0.0),
+        "gpus": gpus_of(box),
     }
+
+
+def gpus_of(box: Mapping[str, Any]) -> list[str]:
+    """The devices that a container was made with, by their CDI names."""
+    requests = box["HostConfig"].get("DeviceRequests") or ()
+    return [name for one in requests if one["Driver"] == "cdi" for name in one["DeviceIDs"] or ()]
 
 
 def built(images: Iterable[str]) -> dict[str, str]:

@@ -117,7 +117,10 @@ class Host:
                 kept.append(one)
                 if differs:
                     self.outdated.append(one["name"])
-        self.refused = self.problems([*missing, *replaced], there)
+        new = [*missing, *replaced]
+        leaving = {one["name"] for one in replaced} | ({*there} - names if complete else set())
+        staying = {name: box for name, box in there.items() if name not in leaving}
+        self.refused = self.problems(new, there) or self.held(new, staying)
         if self.refused:
             return
         rewritten = [one for one in kept if self.differing(one)]
@@ -212,6 +215,16 @@ class Host:
             self.refuse_lacking(new)
         return found
 
+    def held(self, new: Sequence[Mapping[str, Any]], staying: Mapping[str, Any]) -> list[HostError]:
+        """Devices of new containers that others run with, whatever the configuration says by now."""
+        return [
+            HostError(f"{one['name']}: {device} is still that of {name}, which runs as it was made before")
+            for one in new
+            for name, box in staying.items()
+            for device in sorted({*one.get("gpus", ())} & {*gpus_of(box)})
+            if self.runs(box)
+        ]
+
     def refuse_lacking(self, new: Sequence[Mapping[str, Any]]) -> None:
         """End here where there is no image, or not the network of the services."""
         for image in sorted({one["image"] for one in new}):
@@ -293,6 +306,12 @@ class Host:
             check=False,
         )
         return (done.stdout.strip().splitlines() or ["it says nothing"])[-1]
+
+
+def gpus_of(box: Mapping[str, Any]) -> list[str]:
+    """The devices that a container was made with, by their CDI names."""
+    requests = box.get("HostConfig", {}).get("DeviceRequests") or ()
+    return [name for one in requests if one["Driver"] == "cdi" for name in one["DeviceIDs"] or ()]
 
 
 def label_of(box: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
 from dap.dev.pages import PORT as PAGE_PORT
 from dap.dev.pages import page_key_of
+from dap.gpus import promises
+from dap.gpus.claims import of_container
 from dap.hosts.playbook_variables import address_of
 from dap.images import builds
 from dap.layout import compose_dir
@@ -46,6 +48,7 @@ class Rendered:
         configuration: changes with anything that takes a new container to come into effect.
         files: below the container's own folder, secrets among them.
         folders: homes and the like, which stay.
+        gpus: the devices that it has, by their CDI names.
     """
 
     box: DevContainer
@@ -57,6 +60,7 @@ class Rendered:
     configuration: str
     files: tuple[File, ...]
     folders: tuple[Directory, ...]
+    gpus: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As `dap.dev.on_host` takes it. Holds secrets."""
@@ -69,6 +73,7 @@ class Rendered:
             "page": self.page,
             "memory_mib": mebibytes(self.box.settings.memory),
             "cpus": self.box.settings.cpus or 0,
+            "gpus": [] if self.box.settings.gpus_shared else [*self.gpus],
             "configuration": self.configuration,
             "files": [file.as_variables() for file in self.files],
             "folders": [folder.as_variables() for folder in self.folders],
@@ -154,7 +159,12 @@ class DevRenderer:
                 *(Directory(str(data / kind / box.user.name), "0700", uid) for kind in ("homes", "scratch")),
                 *(Directory(str(data / "shared" / name), "2770", 0, gid) for name, gid in self._groups(box)),
             ),
+            self._gpus(box),
         )
+
+    def _gpus(self, box: DevContainer) -> tuple[str, ...]:
+        """The devices of the container, by their CDI names."""
+        return promises.of_key(self.site, of_container(box.name), box.settings.gpus)
 
     def _groups(self, box: DevContainer) -> list[tuple[str, int]]:
         """The projects whose folders the container has, each with the number of its group."""
@@ -183,6 +193,7 @@ class DevRenderer:
                 "cpus": settings.cpus,
                 "pids": settings.pids,
                 "shm_bytes": mebibytes(settings.shm) * 1024**2,
+                "gpus": self._gpus(box),
                 "ssh_keys": user.ssh_keys,
                 "page": site.page_url(box) if site.has_page(box) else "",
             },
@@ -294,6 +305,10 @@ class DevRenderer:
         ]
         if settings.cpus:
             base["cpus"] = settings.cpus
+        if gpus := self._gpus(box):
+            # All versions of Compose take this; a list of devices takes CDI names in new ones only.
+            request = {"driver": "cdi", "capabilities": ["gpu"], "device_ids": [*gpus]}
+            base["deploy"] = {"resources": {"reservations": {"devices": [request]}}}
         if hosts := self._extra_hosts(box):
             base["extra_hosts"] = hosts
         return container.merge(base, fragment["services"][box.name])

@@ -13,7 +13,9 @@ from dap.dev import hosts, numbers
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of, page_of
 from dap.dev.deploying import concerned
 from dap.dev.rendering import DevRenderer, Rendered, project_of
-from dap.errors import DapError, RefusedError
+from dap.errors import ConfigurationError, DapError, RefusedError
+from dap.gpus import asking, promises
+from dap.gpus.claims import of_container
 from dap.layout import secrets_dir
 from dap.secrets import SecretStore, store_lock
 from dap.site import Site, load_site
@@ -44,7 +46,7 @@ class KnownContainer:
     def as_json(self) -> dict[str, Any]:
         """For ``--json``; what is not known is null."""
         found = {key: value for key, value in vars(self).items() if key != "seen"}
-        more = ("since", "image", "image_built", "connections", "last_login", "cpu")
+        more = ("since", "image", "image_built", "connections", "last_login", "cpu", "gpus")
         seen = {key: getattr(self.seen, key, None) for key in more}
         return found | {key: None if value == "" else value for key, value in seen.items()}
 
@@ -78,6 +80,8 @@ def create(site: Site, entry: Mapping[str, Any]) -> tuple[Site, DevContainer, Re
         box = now.dev_containers[-1]
         try:
             return now, box, _bring(now, box)
+        except ConfigurationError:
+            raise
         except (hosts.LackingError, RefusedError):
             # It has to be rendered with logins, an image or a network that only a deploy makes.
             return now, box, None
@@ -133,6 +137,7 @@ def _bring(site: Site, box: DevContainer, **how: list[str]) -> Rendered:
         if site.has_page(box):
             store.get(page_of(box.name))
         given = numbers.numbers_of(site)
+        site = _with_gpus(site, box)
         # What is not known yet no service knows either.
         rendered = DevRenderer(site, Credentials(site, store, generate=False), given).render(box)
         store.save()
@@ -143,9 +148,28 @@ def _bring(site: Site, box: DevContainer, **how: list[str]) -> Rendered:
         known.pages |= {name: port for name, port in given.pages.items() if name == box.name}
         known.hosts = sorted({*known.hosts, box.host.name})
         numbers.remember(site.inventory.name, known)
+        promises.remember(site)
         wanted = [rendered.as_json()]
         hosts.ask(site, box.host, store.platform_id, "bring", wanted=wanted, complete=False, **how)
     return rendered
+
+
+def _with_gpus(site: Site, box: DevContainer) -> Site:
+    """The site in which a container has its GPUs, where it wants some.
+
+    Raises:
+        LackingError: the host's engine does not hand any out yet.
+        ConfigurationError: the host does not have them.
+    """
+    if not box.settings.gpus:
+        return site
+    found = asking.ask(site.inventory.name, box.host)
+    site, refused = promises.settle(site, {box.host.name: found})
+    if told := refused.get(of_container(box.name)):
+        raise ConfigurationError(told)
+    if not found.cdi:
+        raise hosts.LackingError(f"{box.host.name}: the engine hands out no devices by CDI")
+    return site
 
 
 def _store(site: Site) -> SecretStore:

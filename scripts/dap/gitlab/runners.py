@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dap import client_variables, http_proxy
 from dap.configuration.inventory import Host
-from dap.configuration.runners import DEFAULT, FREE_DISK, IMAGE_BUILDS, HostLimits, Limits
+from dap.configuration.runners import DEFAULT, FREE_DISK, IMAGE_BUILDS, ExtraRunner, HostLimits, Limits
 from dap.errors import DapError
 from dap.gitlab import job_rights
 from dap.gitlab.job_rights import CA_IN_JOBS
+from dap.gpus import promises
+from dap.gpus.claims import of_runner
 from dap.hosts.facts import HostFacts
 from dap.secrets import Secret
 from dap.servers import servers
@@ -56,6 +58,8 @@ class Runner:
         description: its name in GitLab, by which it is found again.
         key: of its token in the store.
         limits: what is written of them for this runner.
+        gpus: the devices that its jobs see, by their CDI names.
+        alone: whether its jobs run one at a time.
         builds: whether its jobs build images.
     """
 
@@ -67,6 +71,7 @@ class Runner:
     untagged: bool
     limits: Limits
     gpus: tuple[str, ...] = ()
+    alone: bool = False
     builds: bool = False
 
 
@@ -85,7 +90,7 @@ def runners_of(site: Site, host: Host) -> list[Runner]:
     return [
         _runner(site, host, DEFAULT, settings.tags, settings.untagged, _limits(site, host)),
         *([_builder(site, host)] if builds else []),
-        *(_runner(site, host, one.name, one.tags, False, one, one.gpus) for one in extra),
+        *(_extra(site, host, one) for one in extra),
     ]
 
 
@@ -106,10 +111,16 @@ def _runner(
     tags: tuple[str, ...],
     untagged: bool,
     limits: Limits,
-    gpus: tuple[str, ...] = (),
 ) -> Runner:
     description = f"{prefix(site)}{host.name}/{name}"
-    return Runner(host.name, name, description, token_key(host.name, name), tags, untagged, limits, gpus)
+    return Runner(host.name, name, description, token_key(host.name, name), tags, untagged, limits)
+
+
+def _extra(site: Site, host: Host, one: ExtraRunner) -> Runner:
+    """A runner that the operator wants beside the usual ones."""
+    gpus = promises.of_key(site, of_runner(host.name, one.name), one.gpus) if one.gpus else ()
+    runner = _runner(site, host, one.name, one.tags, False, one)
+    return replace(runner, gpus=gpus, alone=bool(one.gpus) and not one.gpus_shared)
 
 
 def _builder(site: Site, host: Host) -> Runner:
@@ -227,7 +238,7 @@ def context(site: Site, credentials: Credentials, service: Service, here: Here) 
             {
                 "description": runner.description,
                 "token": tokens[runner.key].reveal(),
-                "limit": runner.limits.jobs or jobs_at_once(site, here),
+                "limit": 1 if runner.alone else runner.limits.jobs or jobs_at_once(site, here),
                 "memory": _memory(site, here, runner.limits),
                 "cpus": runner.limits.cpus,
                 "gpus": runner.gpus,

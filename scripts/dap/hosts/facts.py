@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dap.gpus.found import Found
+
 
 @dataclass(frozen=True)
 class HostFacts:
@@ -26,6 +28,7 @@ class HostFacts:
         absent_images: images from registries that are not there, by the name they were asked under.
         lacking: what has to be installed from packages.
         release: of the host's system, as Debian calls it; so is the architecture.
+        gpus: what it has of GPUs, where anybody wants some.
     """
 
     memory_mib: int
@@ -43,6 +46,7 @@ class HostFacts:
     lacking: tuple[str, ...] = ()
     release: str = ""
     architecture: str = ""
+    gpus: Found | None = None
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> HostFacts:
@@ -67,4 +71,5 @@ class HostFacts:
             tuple(facts.get("lacking", ())),
             facts.get("release", ""),
             facts.get("architecture", ""),
+            Found.of(facts["gpus"]) if facts.get("gpus") else None,
         )

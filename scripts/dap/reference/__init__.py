@@ -187,6 +187,8 @@ def _default_text(field: FieldInfo) -> str:
 def _kind(schema: Mapping[str, Any]) -> str:
     """What kind of value a key takes, in words."""
     options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    if len(options) > 1 and options[-1].get("type") == "array":
+        return f"{_kind(options[0])}, or list"
     first = options[0]
     if "enum" in first:
         return " or ".join(f"`{choice}`" for choice in first["enum"])

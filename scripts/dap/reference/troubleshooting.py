@@ -50,12 +50,15 @@ _AREA_OF = {
     "dap.containers": "Hosts",
     "dap.deployment.deploy": "Hosts",
     "dap.hosts.ansible": "Hosts",
+    "dap.gpus": "Hosts",
     "dap.deployment.preflight": "Hosts",
     "plugins": "Hosts",
     "plugins.module_utils.dap_apt": "Docker and images",
     "plugins.module_utils.dap_b": "Docker and images",
     "plugins.module_utils.dap_docker": "Docker and images",
     "plugins.module_utils.dap_engine": "Docker and images",
+    "plugins.module_utils.dap_restart": "Docker and images",
+    "plugins.modules.dap_cdi": "Docker and images",
     "dap.bundle": "Docker and images",
     "plugins.module_utils.dap_repository": "Docker and images",
     "plugins.modules.dap_repository": "Docker and images",
@@ -157,6 +160,9 @@ _ADVICE = (
     (r"^preflight found", "correct what it lists; each error has its own entry here"),
     (r"cannot be set: it", "the reason stands in the message"),
     (r"name secrets, or all", "dap rotate --list"),
+    (r"hands out no devices by CDI", "deploy: that switches it on"),
+    (r"CDI cannot be switched on|no settings of an engine", "correct /etc/docker/daemon.json on that host"),
+    (r"not written as specs are", "write the spec anew, or as JSON in a file that ends with .json"),
 )
 # Where none of these fits.
 _AREA_ADVICE = {

@@ -51,21 +51,28 @@ def dev_list(inventory: str, as_json: bool) -> None:
 @click.option("--memory", metavar="AMOUNT", help="Most memory, such as 16g.")
 @click.option("--cpus", type=float, metavar="NUMBER", help="Most processors.")
 @click.option("--shm", metavar="AMOUNT", help="Most memory that its processes may share.")
+@click.option("--gpus", type=int, metavar="NUMBER", help="How many GPUs of the host it has.")
+@click.option("--gpu", multiple=True, metavar="DEVICE", help="One that it has, by index, UUID or CDI name.")
+@click.option("--gpus-shared", is_flag=True, help="Share them with others that share them, too.")
 @click.option("--port", type=int, metavar="NUMBER", help="Port of its SSH server on the host.")
 @click.option("--jupyter/--no-jupyter", default=None, help="Whether it has a page with JupyterLab.")
 @click.pass_obj
-def dev_create(inventory: str, /, **given: Any) -> None:
+def dev_create(inventory: str, /, gpu: tuple[str, ...], gpus_shared: bool, **given: Any) -> None:
     """Write a container for USER into the configuration, and make it.
 
     Comments in the file stay. What the host lacks, such as the image, a deploy brings first.
     """
     from dap.cli import deploy
     from dap.dev import numbers, working
+    from dap.gpus.claims import without_gpu
     from dap.images.builds import tags_of
     from dap.layout import shown
     from dap.site import load_site
 
     site = load_site(inventory)
+    if gpu and given["gpus"]:
+        raise RefusedError("--gpus says how many, and --gpu which", "give one of them")
+    given |= {"gpus": list(gpu) or given["gpus"], "gpus_shared": gpus_shared or None}
     now, box, made = working.create(site, {key: value for key, value in given.items() if value is not None})
     click.echo(f"Added {box.name} to {shown(site.inventory.platform_file)}.")
     if made is None:
@@ -76,6 +83,8 @@ def dev_create(inventory: str, /, **given: Any) -> None:
     image = made.image if made else tags_of(now.environments)[box.environment]
     click.echo(f"{box.name} runs on {box.host.name}, port {port}, from {image}")
     click.echo(_typed(f"For {box.user.name}: dap -e {inventory} ssh-config --user {box.user.name}"))
+    for told in without_gpu(now, box.name) if made else ():
+        click.echo(f"warning: {told}", err=True)
     if not now.has_page(box):
         return
     if made is not None:
