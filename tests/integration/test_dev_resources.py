@@ -71,6 +71,47 @@ def test_list_tells_what_goes_on(desks: Desks) -> None:
     assert re.search(rf"^{ALICE} .* running +\d+ (s|min) +1 now +\d\.\d +\d+ \w+ ago$", text, re.MULTILINE)
 
 
+def test_what_runs_in_an_idle_container_is_ended_and_its_user_told(desks: Desks) -> None:
+    made = ["--environment=python", "--name=idle", "--memory=128m", "--idle-stop=5m"]
+    desks.must("dev", "create", "carol", *made)
+    desks.configure_client()
+    box = f"{desks.name}-dev-idle"
+
+    def lives() -> bool:
+        return "sleep 1000" in docker("exec", box, "ps", "-eo", "args=")
+
+    try:
+        with running([*desks.client("carol"), "idle", "setsid sleep 1000 & echo up; cat"]) as client:
+            assert client.stdout
+            assert client.stdout.readline() == "up\n"
+            # Its own takes minutes.
+            quick = ["--env", "DAP_IDLE_SECONDS=3", "--env", "DAP_IDLE_LOOK_SECONDS=1"]
+            docker("exec", "--detach", *quick, box, "sh", "-c", "exec sh /etc/dap/idle.sh >/proc/1/fd/1")
+            time.sleep(6)
+            assert lives()
+        docker("exec", box, "sh", "-c", "timeout 6 sh -c 'while :; do :; done' || true")
+        assert lives()
+        deadline = time.monotonic() + 30
+        while lives():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        deadline = time.monotonic() + 30
+        while "\nidle: ended sleep\n" not in desks.must("dev", "logs", "idle"):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        argv = [*desks.client("carol", "ssh", "-tt"), "idle"]
+        told = subprocess.run(
+            argv, input="exit\n", capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+        assert "What runs here is ended when it has been idle for 5m" in told
+        noted = (
+            r"On \d{4}-\d\d-\d\d \d\d:\d\d what ran here was ended, as nobody had used it for long: sleep\r"
+        )
+        assert re.search(noted, told)
+    finally:
+        desks.must("dev", "remove", "idle", "--with-home", "--yes")
+
+
 def test_full_home_lets_its_user_in_and_says_so(desks: Desks, tmp_path: Path) -> None:
     home = desks.data / "homes" / "carol"
     shutil.rmtree(home, ignore_errors=True)

@@ -261,6 +261,16 @@ def test_page_is_the_containers_own_and_its_key_in_no_other_place(folder: Path) 
     assert names_of(certificate) == {"ada-python.dap.example.com"}
 
 
+@pytest.mark.parametrize(("written", "seconds"), [("30m", "1800"), ("8h", "28800"), (None, None)])
+def test_idle_container_knows_when_to_end_what_runs_in_it_and_its_user_too(
+    folder: Path, written: str | None, seconds: str | None
+) -> None:
+    service, files = rendered_with(folder, {"idle_stop": written} if written else {})
+    assert service["environment"].get("DAP_IDLE_SECONDS") == seconds
+    told = f"What runs here is ended when it has been idle for {written}:"
+    assert (told.encode() in files["live/motd"]) == bool(written)
+
+
 def test_container_without_a_page_has_nothing_of_it(folder: Path) -> None:
     service, files = rendered_with(folder, {"jupyter": False, "host": "one"}, hosts=THREE_HOSTS)
     assert "DAP_PAGE" not in service["environment"]

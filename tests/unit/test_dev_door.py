@@ -199,6 +199,29 @@ def test_one_jupyterlab_serves_all_and_starts_anew_after_it_has_died(entrance: E
     assert (second != first, told) == (True, nothing)
 
 
+@pytest.mark.parametrize("seconds", ["", "300"])
+def test_jupyterlab_ends_what_is_idle_only_where_that_is_wanted(
+    entrance: Entrance, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("DAP_IDLE_SECONDS", seconds)
+    seen = entrance.folder / "seen"
+    executable(entrance.folder / "bin" / "jupyter-lab", f'#!/bin/sh\nprintf "%s\\n" "$@" >{seen}\nexit 1\n')
+    entrance.visit(GREETING)
+    idle = [line for line in seen.read_text().splitlines() if "cull" in line or "no_activity" in line]
+    assert idle == (
+        [
+            f"--MappingKernelManager.cull_idle_timeout={seconds}",
+            "--MappingKernelManager.cull_connected=True",
+            "--MappingKernelManager.cull_interval=60",
+            f"--TerminalManager.cull_inactive_timeout={seconds}",
+            "--TerminalManager.cull_interval=60",
+            f"--ServerApp.shutdown_no_activity_timeout={seconds}",
+        ]
+        if seconds
+        else []
+    )
+
+
 def test_much_passes_in_both_ways_as_it_is(entrance: Entrance) -> None:
     entrance.make_jupyter()
     body = os.urandom(LENGTH)

@@ -145,6 +145,16 @@ class Door:
             # place of the platform login, and it would not look where a request comes from.
             "IdentityProvider.token": "",
         }
+        if idle := os.environ.get("DAP_IDLE_SECONDS"):
+            # It knows best which of its kernels are at work.
+            settings |= {
+                "MappingKernelManager.cull_idle_timeout": idle,
+                "MappingKernelManager.cull_connected": True,
+                "MappingKernelManager.cull_interval": 60,
+                "TerminalManager.cull_inactive_timeout": idle,
+                "TerminalManager.cull_interval": 60,
+                "ServerApp.shutdown_no_activity_timeout": idle,
+            }
         try:
             self.child = subprocess.Popen(  # noqa: S603  our own argv, no shell
                 ["jupyter-lab", *(f"--{name}={value}" for name, value in settings.items())],  # noqa: S607

@@ -33,4 +33,7 @@ if [ -n "${DAP_PAGE-}" ] && [ -x /usr/bin/python3 ]; then
     sleep 1
   done &
 fi
+if [ -n "${DAP_IDLE_SECONDS-}" ]; then
+  sh /etc/dap/idle.sh &
+fi
 exec /usr/sbin/sshd -D -e -f /run/sshd_config

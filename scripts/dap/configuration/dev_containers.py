@@ -88,6 +88,14 @@ class DevContainer(Section):
         description="Port of its SSH server on the host. Without it, one from 22001 on, which it keeps.",
         examples=[22001],
     )
+    idle_stop: values.Duration | None = Field(
+        default=None,
+        description=(
+            "How long it may be idle before what runs in it is ended: nobody connected, no kernel at work,"
+            " processors and GPUs at rest. Whoever connects again finds it ready. Without it, never."
+        ),
+        examples=["8h"],
+    )
     jupyter: values.Switch = Field(
         default=True,
         description=("Whether `https://<name>.<domain>/` opens its JupyterLab, for its user."),

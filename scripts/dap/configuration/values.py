@@ -301,6 +301,25 @@ def memory(value: object) -> object:
     return corrected
 
 
+_LEAST_MINUTES = 5
+
+
+def minutes(duration: str) -> int:
+    """A length of time such as ``30m`` or ``8h``, in minutes."""
+    return int(duration[:-1]) * (60 if duration.endswith("h") else 1)
+
+
+def duration(value: object) -> object:
+    """A check of a length of time."""
+    found = re.fullmatch(r"([1-9][0-9]{0,4})\s*([mh])[a-z]*", str(value).lower(), re.A)
+    corrected = f"{found[1]}{found[2]}" if found else None
+    if corrected is not None and minutes(corrected) < _LEAST_MINUTES:
+        corrected = None
+    if corrected is None or corrected != value:
+        raise refusal(wording.not_a_duration(f"{_LEAST_MINUTES}m", corrected))
+    return corrected
+
+
 @text_with
 def time_zone(value: str) -> str:
     """A check of a time zone's name.
@@ -336,6 +355,7 @@ Folder = Annotated[Path, BeforeValidator(folder)]
 File = Annotated[Path, BeforeValidator(file)]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$"), BeforeValidator(email)]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$"), BeforeValidator(memory)]
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mh]$"), BeforeValidator(duration)]
 Processors = Annotated[
     float, Field(ge=0.01, le=1024), BeforeValidator(number("a number of processors", 0.01, 1024, float))
 ]

@@ -199,6 +199,11 @@ def not_memory(least: str, corrected: str | None) -> Wording:
     return Wording(f"is not an amount of memory (at least {least})", suggestion)
 
 
+def not_a_duration(least: str, corrected: str | None) -> Wording:
+    suggestion = f"write {corrected}" if corrected else "write a number with m or h, such as 30m or 8h"
+    return Wording(f"is not a length of time (at least {least})", suggestion)
+
+
 def not_a_time_zone(guess: str | None) -> Wording:
     suggestion = f"did you mean {guess}?" if guess else "write a name such as UTC or Europe/Berlin"
     return Wording("is not a time zone of the IANA database", suggestion)

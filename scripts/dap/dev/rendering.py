@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dap import client_variables, http_proxy
+from dap.configuration.values import minutes
 from dap.credentials import Credentials
 from dap.deployment.preflight import mebibytes
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
@@ -195,6 +196,7 @@ class DevRenderer:
                 "shm_bytes": mebibytes(settings.shm) * 1024**2,
                 "gpus": self._gpus(box),
                 "ssh_keys": user.ssh_keys,
+                "idle_stop": settings.idle_stop,
                 "page": site.page_url(box) if site.has_page(box) else "",
             },
             "connect": connect(site),
@@ -257,6 +259,8 @@ class DevRenderer:
             values |= {"GIT_CONFIG_SYSTEM": "/run/gitconfig", "CURL_HOME": "/run/curl"}
         if site.has_page(box):
             values["DAP_PAGE"] = site.page_url(box)
+        if box.settings.idle_stop:
+            values["DAP_IDLE_SECONDS"] = str(60 * minutes(box.settings.idle_stop))
         values |= client_variables.of_tracking(site)
         if projects := site.projects_of(user):
             values |= client_variables.of_storage(site)

@@ -55,6 +55,7 @@ def dev_list(inventory: str, as_json: bool) -> None:
 @click.option("--gpu", multiple=True, metavar="DEVICE", help="One that it has, by index, UUID or CDI name.")
 @click.option("--gpus-shared", is_flag=True, help="Share them with others that share them, too.")
 @click.option("--port", type=int, metavar="NUMBER", help="Port of its SSH server on the host.")
+@click.option("--idle-stop", metavar="TIME", help="How long it may be idle before its processes are ended.")
 @click.option("--jupyter/--no-jupyter", default=None, help="Whether it has a page with JupyterLab.")
 @click.pass_obj
 def dev_create(inventory: str, /, gpu: tuple[str, ...], gpus_shared: bool, **given: Any) -> None:

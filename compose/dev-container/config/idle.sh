@@ -1,0 +1,78 @@
+#!/bin/sh
+# Ends what runs in a development container that has been idle for DAP_IDLE_SECONDS: nobody is connected, JupyterLab
+# has ended by its own such limit, and neither processors nor GPUs do anything. Its SSH server and the door to its
+# page stay, so that it is ready when somebody comes.
+set -eu
+
+# How often to look, and from how many hundredths of a processor on it is at work.
+LOOK_SECONDS=${DAP_IDLE_LOOK_SECONDS:-60}
+AT_WORK=5
+NOTE=/run/idle_note
+
+# An open connection to the SSH server's port, 2222.
+connected() {
+  grep -qsE ':08AE [0-9A-F]+:[0-9A-F]+ 01 ' /proc/net/tcp /proc/net/tcp6
+}
+
+# What belongs to the container itself: init, the SSH server that listens, the scripts of /etc/dap, and what they
+# have started just now. All else is a user's.
+users_processes() {
+  for folder in /proc/[0-9]*; do
+    process=${folder#/proc/}
+    parent=$(sed -n 's/^PPid:\t//p' "${folder}/status" 2>/dev/null) || continue
+    command=$(tr '\0' ' ' <"${folder}/cmdline" 2>/dev/null) || continue
+    case "${process}:${parent}:${command}" in
+    1:*) continue ;;
+    "$$":* | *:"$$":*) continue ;;
+    *:*:*/etc/dap/* | *:*:*"sshd: /usr/sbin/sshd"* | *:*:"sleep 1 ") continue ;;
+    esac
+    [ -n "${command}" ] && echo "${process}"
+  done
+}
+
+# The processor time of all other processes and their children, in hundredths of a second.
+worked() {
+  cat /proc/[0-9]*/stat 2>/dev/null | sed 's/(.*)//' |
+    awk -v self="$$" '$1 != self { sum += $13 + $14 + $15 + $16 } END { print sum + 0 }'
+}
+
+gpus_at_work() {
+  command -v nvidia-smi >/dev/null 2>&1 || return 1
+  nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits 2>/dev/null |
+    awk -v limit="${AT_WORK}" '$1 >= limit { found = 1 } END { exit !found }'
+}
+
+at_work() {
+  now=$(worked)
+  moved=$((now - before))
+  before=${now}
+  # What has ended takes its time along.
+  [ "${moved#-}" -ge "$((LOOK_SECONDS * AT_WORK))" ]
+}
+
+seconds() {
+  cut -d. -f1 /proc/uptime
+}
+
+before=$(worked)
+since=$(seconds)
+while :; do
+  sleep "${LOOK_SECONDS}"
+  if at_work || connected || pgrep -f jupyter-lab >/dev/null || gpus_at_work; then
+    since=$(seconds)
+    continue
+  fi
+  [ "$(($(seconds) - since))" -ge "${DAP_IDLE_SECONDS}" ] || continue
+  since=$(seconds)
+  ended=$(users_processes)
+  [ -n "${ended}" ] || continue
+  names=$(for process in ${ended}; do cat "/proc/${process}/comm" 2>/dev/null || true; done | sort -u | paste -sd ' ')
+  # Each process is a word of its own.
+  # shellcheck disable=SC2086
+  kill ${ended} 2>/dev/null || true
+  sleep 5
+  # shellcheck disable=SC2086
+  kill -KILL ${ended} 2>/dev/null || true
+  echo "idle: ended ${names}"
+  echo "On $(date '+%F %R') what ran here was ended, as nobody had used it for long: ${names}" >"${NOTE}"
+done
