@@ -78,7 +78,7 @@ def test_what_runs_in_an_idle_container_is_ended_and_its_user_told(desks: Desks)
     box = f"{desks.name}-dev-idle"
 
     def lives() -> bool:
-        return "sleep 1000" in docker("exec", box, "ps", "-eo", "args=")
+        return "sleep 1000" in docker("top", box, "-eo", "pid,args")
 
     try:
         with running([*desks.client("carol"), "idle", "setsid sleep 1000 & echo up; cat"]) as client:
@@ -96,8 +96,8 @@ def test_what_runs_in_an_idle_container_is_ended_and_its_user_told(desks: Desks)
             assert time.monotonic() < deadline
             time.sleep(0.2)
         deadline = time.monotonic() + 30
-        while "\nidle: ended sleep\n" not in desks.must("dev", "logs", "idle"):
-            assert time.monotonic() < deadline
+        while " idle: ended sleep\n" not in (logs := desks.must("dev", "logs", "idle")):
+            assert time.monotonic() < deadline, logs
             time.sleep(0.2)
         argv = [*desks.client("carol", "ssh", "-tt"), "idle"]
         told = subprocess.run(
@@ -105,7 +105,7 @@ def test_what_runs_in_an_idle_container_is_ended_and_its_user_told(desks: Desks)
         ).stdout
         assert "What runs here is ended when it has been idle for 5m" in told
         noted = (
-            r"On \d{4}-\d\d-\d\d \d\d:\d\d what ran here was ended, as nobody had used it for long: sleep\r"
+            r"On \d{4}-\d\d-\d\d \d\d:\d\d what ran here was ended, as nobody had used it for long: sleep\n"
         )
         assert re.search(noted, told)
     finally:

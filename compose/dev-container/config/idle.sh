@@ -9,31 +9,37 @@ LOOK_SECONDS=${DAP_IDLE_LOOK_SECONDS:-60}
 AT_WORK=5
 NOTE=/run/idle_note
 
-# An open connection to the SSH server's port, 2222.
-connected() {
-  grep -qsE ':08AE [0-9A-F]+:[0-9A-F]+ 01 ' /proc/net/tcp /proc/net/tcp6
+# What /proc/*/stat says of all processes; a program's name may hold anything.
+processes() {
+  cat /proc/[0-9]*/stat 2>/dev/null | sed 's/(.*)//'
 }
 
-# What belongs to the container itself: init, the SSH server that listens, the scripts of /etc/dap, and what they
-# have started just now. All else is a user's.
+# An open connection to the SSH server's port, 2222, or a terminal that was opened from outside.
+connected() {
+  grep -qsE ':08AE [0-9A-F]+:[0-9A-F]+ 01 ' /proc/net/tcp /proc/net/tcp6 ||
+    processes | awk '$1 != 1 && $3 == 0 && $6 != 0 { found = 1 } END { exit !found }'
+}
+
+command_of() {
+  tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline"
+}
+
+# What belongs to the container itself: what the engine has started, such as the SSH server that listens and
+# healthchecks, and the scripts of /etc/dap with what they have started. All else is a user's.
 users_processes() {
   for folder in /proc/[0-9]*; do
     process=${folder#/proc/}
-    parent=$(sed -n 's/^PPid:\t//p' "${folder}/status" 2>/dev/null) || continue
-    command=$(tr '\0' ' ' <"${folder}/cmdline" 2>/dev/null) || continue
-    case "${process}:${parent}:${command}" in
-    1:*) continue ;;
-    "$$":* | *:"$$":*) continue ;;
-    *:*:*/etc/dap/* | *:*:*"sshd: /usr/sbin/sshd"* | *:*:"sleep 1 ") continue ;;
+    parent=$(sed -n 's/^PPid:\t//p' "${folder}/status" 2>/dev/null) && [ "${parent:-0}" != 0 ] || continue
+    case "$(command_of "${process}"):$(command_of "${parent}")" in
+    */etc/dap/* | :*) ;;
+    *) echo "${process}" ;;
     esac
-    [ -n "${command}" ] && echo "${process}"
-  done
+  done 2>/dev/null
 }
 
 # The processor time of all other processes and their children, in hundredths of a second.
 worked() {
-  cat /proc/[0-9]*/stat 2>/dev/null | sed 's/(.*)//' |
-    awk -v self="$$" '$1 != self { sum += $13 + $14 + $15 + $16 } END { print sum + 0 }'
+  processes | awk -v self="$$" '$1 != self { sum += $13 + $14 + $15 + $16 } END { print sum + 0 }'
 }
 
 gpus_at_work() {

@@ -8,5 +8,5 @@ if [ -n "${SSH_TTY-}" ] && [ -r /run/dap/motd ]; then
   cat /run/dap/motd
   df --output=target,avail "${HOME}" /scratch 2>/dev/null | awk '
     NR > 1 && $2 < 102400 { print "WARNING: " $1 " is nearly full: " int($2 / 1024) " MB are left. Make room before you work on." }'
-  cat /run/idle_note 2>/dev/null
+  cat /run/idle_note 2>/dev/null && rm -f /run/idle_note
 fi
