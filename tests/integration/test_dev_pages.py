@@ -206,6 +206,21 @@ def test_page_is_for_its_user_alone(pages: Pages) -> None:
     assert refused.returncode == 7
 
 
+def test_users_find_what_is_theirs(pages: Pages) -> None:
+    site = pages.url()
+    with httpx.Client(verify=pages.trust) as client:
+        assert client.get(f"{site}/my/").status_code == 401
+        assert f"{site}/my/" in client.get(site).text
+        told = client.get(f"{site}/my/", auth=("alice", pages.password("alice")))
+        assert told.headers["content-type"] == "text/html; charset=utf-8"
+        assert f'href="{pages.url(CONTAINER)}/"' in told.text
+        assert "bob-python" not in told.text
+        for user in ("alice", "bob"):
+            kept = client.get(f"{site}/my/ssh_config", auth=(user, pages.password(user)))
+            assert kept.headers["content-type"] == "text/plain; charset=utf-8"
+            assert kept.text == pages.must("ssh-config", "--user", user)
+
+
 def test_large_file_is_uploaded_in_pieces_as_jupyterlab_does(pages: Pages) -> None:
     piece = bytes(range(256)) * (8 * MIB // 256)
     with pages.visitor("alice", {"Origin": pages.url(CONTAINER)}) as client:

@@ -11,16 +11,17 @@ from cryptography import x509
 
 from dap.configuration import edits
 from dap.credentials import Credentials
-from dap.dev import numbers, pages, ssh_config
+from dap.dev import numbers, pages, ssh_config, user_pages
 from dap.dev.rendering import DevRenderer
 from dap.errors import ConfigurationError
 from dap.images.distribution import Distribution
 from dap.images.making import images_of
+from dap.rendering import portal
 from dap.secrets import SecretStore
 from dap.site import Site, load_site
 from dap.trust.pem import names_of
 from tests.container_rules import broken
-from tests.unit.platforms import tree_of
+from tests.unit.platforms import service_of, tree_of
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 ada@laptop"
 USERS = [
@@ -300,6 +301,24 @@ def test_proxy_lets_each_user_in_to_their_own_page(folder: Path) -> None:
         ("eve", "eve-python.dap.example.com", "dap-dev-eve-python:8888"),
     ]
     assert told[0]["token"] != told[1]["token"]
+
+
+def test_users_find_their_own_containers_and_no_others(folder: Path) -> None:
+    boxes = ({"user": name, "environment": "python"} for name in ("ada", "bob.b"))
+    site = site_with(folder, *boxes)
+    credentials = Credentials(site, SecretStore(folder / "secrets.yml", "team"))
+    proxy = service_of("proxy", user=10002)
+    found = {file.path: file for file in user_pages.files(site, credentials, proxy)}
+    assert {(file.mode, file.owner) for file in found.values()} == {("0400", 10002)}
+    texts = {path.removeprefix("proxy/live/"): file.content.decode() for path, file in found.items()}
+    mine, yours = ("ada-python", "https://ada-python.dap.example.com/"), ("bob-b-python",)
+    assert [name in texts["my_ada"] for name in (*mine, *yours)] == [True, True, False]
+    assert [name in texts["my_bob.b"] for name in (*mine, *yours)] == [False, False, True]
+    assert "You have none yet." in texts["my_admin"]
+    assert texts["ssh_config_ada"].startswith("Host ada-python ada-python.dap.example.com\n")
+    assert "bob" not in texts["ssh_config_ada"]
+    assert texts["ssh_config_admin"] == ""
+    assert portal.connect(site)["dev_containers"] == "https://dap.example.com/my/"
 
 
 def test_page_on_another_host_has_a_port_there_that_it_keeps(folder: Path) -> None:

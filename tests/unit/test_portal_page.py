@@ -73,7 +73,7 @@ SAMPLE: dict[str, Any] = {
         "postgres_host": "dap.example.org",
         "postgres_port": 5432,
         "git_url": "https://gitlab.dap.example.org",
-        "ssh_host": "dev.dap.example.org",
+        "dev_containers": "https://dap.example.org/my/",
     },
 }
 NOTHING_TO_CONNECT_TO = dict.fromkeys(SAMPLE["connect"])
@@ -275,7 +275,6 @@ def test_snippets_use_the_names_and_ports_of_this_site() -> None:
         "aws configure --profile dap",
     ]
     assert panels["Git"][0].endswith("\ngit clone https://gitlab.dap.example.org/GROUP/PROJECT.git")
-    assert "    HostName dev.dap.example.org\n" in panels["IDE"][0]
     assert "curl --insecure --output ~/dap-ca.crt https://dap.example.org/ca.crt\n" in panels["Linux"][0]
 
 
@@ -286,7 +285,7 @@ def test_snippets_use_the_names_and_ports_of_this_site() -> None:
         ("s3_url", {"S3 client"}, ("boto3.client", "S3 storage")),
         ("postgres_host", {"psql"}, ("psycopg.connect", "a database for projects")),
         ("git_url", {"Git"}, ("git clone", "Git hosting")),
-        ("ssh_host", {"IDE"}, ("HostName", "development containers for an IDE")),
+        ("dev_containers", {"IDE"}, ("Your development containers", "development containers for an IDE")),
     ],
 )
 def test_a_part_that_is_not_deployed_is_said_to_be_absent(

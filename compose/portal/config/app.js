@@ -229,6 +229,8 @@
     all("[data-tabs]").forEach(startTabs);
     startCopy();
     startProject();
-    startHealth();
+    if (document.getElementById("overall")) {
+      startHealth();
+    }
   });
 })();

@@ -70,7 +70,7 @@ _VARIABLES = {
     "admin_email": "the administrator's e-mail address",
     "connect": "where clients connect to, empty for what is not there: `connect.s3_url`,"
     " `connect.mlflow_url`, `connect.postgres_host`, `connect.postgres_port`, `connect.git_url`,"
-    " `connect.ssh_host`",
+    " `connect.dev_containers`",
     "projects": "list of projects: `name`, `summary`, `database`, `role`, `bucket`",
     "services": "list of services for people: `name`, `title`, `summary`, `group`, `links`, `endpoints`,"
     " `probe`, `login`",

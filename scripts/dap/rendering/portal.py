@@ -97,8 +97,14 @@ def connect(site: Site) -> dict[str, Any]:
         "postgres_host": host,
         "postgres_port": port and int(port),
         "git_url": site.url(gitlab.manifest.web[0]) if gitlab else None,
-        "ssh_host": None,
+        "dev_containers": _users_page(site) if site.dev_containers else None,
     }
+
+
+def _users_page(site: Site) -> str | None:
+    """Where users find their development containers; None where no page shows them."""
+    found = [f"{site.url(vhost.web)}{vhost.web.users_path}" for vhost in site.vhosts if vhost.web.users_path]
+    return found[0] if found else None
 
 
 def _probe(service: Service) -> dict[str, Any]:

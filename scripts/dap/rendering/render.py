@@ -16,7 +16,7 @@ from typing import Any
 
 from dap.configuration.inventory import Host
 from dap.credentials import Credentials, stable_bcrypt
-from dap.dev import pages
+from dap.dev import pages, user_pages
 from dap.gitlab import runners
 from dap.gitlab.runners import Here, runs_jobs
 from dap.hosts.facts import HostFacts
@@ -92,6 +92,7 @@ class Renderer:
         live = self._rendered(service, "live", private, "0400", manifest.user)
         if manifest.provides == "proxy":
             live += pages.files(self.site, self.credentials, service)
+            live += user_pages.files(self.site, self.credentials, service)
         trust = self._trust_files(service)
         # What is read at the first start only, or again while it runs, is no reason to replace the container.
         late = {f"{service.name}/secrets/{entry.secret}" for entry in manifest.rotation if not entry.fixed}

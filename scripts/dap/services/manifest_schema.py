@@ -148,6 +148,14 @@ class Web(ManifestSection):
         description="Content-Security-Policy to send, where the service sends none.",
         examples=["default-src 'self'"],
     )
+    users_path: UrlPath | None = Field(
+        None,
+        description=(
+            "Path at which the proxy itself answers, and shows each user what is theirs, after a login: their"
+            " development containers, and what their SSH client needs."
+        ),
+        examples=["/my/"],
+    )
     page: values.Switch = Field(
         True,
         description="`false` for an API: the start page shows its address, and no link.",

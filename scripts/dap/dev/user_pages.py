@@ -1,0 +1,40 @@
+"""What users see of their development containers on the platform's page, and what their SSH clients get."""
+
+from __future__ import annotations
+
+from dap.credentials import Credentials
+from dap.dev import ssh_config
+from dap.dev.numbers import numbers_of
+from dap.layout import compose_dir
+from dap.rendering.templates import render_template
+from dap.rendering.tree import File
+from dap.services.manifest import Service
+from dap.site import Site
+
+
+def files(site: Site, credentials: Credentials, proxy: Service) -> list[File]:
+    """The proxy's files for each who may log in: the page, and what is appended to ``~/.ssh/config``."""
+    ports = numbers_of(site).ports
+    authority = ssh_config.authority_line(credentials) if site.dev_containers else ""
+    template = compose_dir() / "dev-container" / "users" / "my.html.j2"
+    found = {}
+    for user in credentials.web_users():
+        boxes = [box for box in site.dev_containers if box.user.name == user.name]
+        context = {
+            "platform": {"name": site.platform.platform_name, "domain": site.platform.domain},
+            "user": user.name,
+            "boxes": [
+                {
+                    "name": box.name,
+                    "environment": box.environment,
+                    "host": box.host.name,
+                    "memory": box.settings.memory,
+                    "page": site.page_url(box) if site.has_page(box) else "",
+                }
+                for box in boxes
+            ],
+        }
+        found[f"my_{user.name}"] = render_template(template, context)
+        found[f"ssh_config_{user.name}"] = ssh_config.blocks(site, boxes, ports, authority)
+    owner = proxy.manifest.user
+    return [File(f"{proxy.name}/live/{name}", text.encode(), "0400", owner) for name, text in found.items()]
