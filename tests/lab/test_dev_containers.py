@@ -11,7 +11,9 @@ from pathlib import Path
 import gitlab
 import httpx
 import pytest
+import yaml
 
+from tests.end_to_end.pipeline import EXAMPLE
 from tests.integration.desks import make_key
 from tests.integration.small import change_settings
 from tests.lab.gpus import GPU_HOST, NAMES, SPEC, give_devices, write_spec
@@ -26,6 +28,12 @@ mlflow.set_experiment("over-ssh")
 with mlflow.start_run() as run:
     mlflow.log_metric("answer", 42)
 print(mlflow.get_run(run.info.run_id).data.metrics["answer"])
+"""
+# What there is, as a user's script meets it: packages of Python, of R and of Debian.
+SAME = """
+uv pip freeze --no-cache --system
+Rscript -e 'write.table(installed.packages()[, "Version"], quote = FALSE, col.names = FALSE)'
+dpkg-query --show
 """
 # What a container or a job has of GPUs, one after the other.
 SEE = "echo $(ls /dev | grep gpu) $(env | grep -E '^(DAP_GPU_|NVIDIA_)' | sort)"
@@ -55,14 +63,18 @@ class Desk:
 
     def ssh(self, container: str, command: str, given: str = "") -> str:
         """What a command prints in a container."""
+        done = self.attempt(container, command, given)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def attempt(self, container: str, command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in a container, which may fail."""
         config = self.lab.folder / "users_ssh_config"
         config.write_text(self.lab.must("ssh-config", "--user", "ada"), encoding="utf-8")
         none = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
-        client = ["ssh", "-F", str(config), *none, "-i", str(self.key), "-o", "BatchMode=yes"]
-        argv = [*client, container, command]
-        done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        only = ["-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        argv = ["ssh", "-F", str(config), *none, *only, container, command]
+        return subprocess.run(argv, input=given, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +128,37 @@ def test_user_has_a_container_on_each_of_two_hosts(lab: Lab, desk: Desk) -> None
         "ada: /var/lib/dap/homes/ada removed",
         "ada: /var/lib/dap/scratch/ada removed",
     ]
+
+
+def test_script_finds_the_same_in_a_container_and_in_a_pipeline(
+    lab: Lab, desk: Desk, client: gitlab.Gitlab
+) -> None:
+    said = desk.create("in-r", "runner2", "--environment=python-r")
+    (box,) = [
+        one for one in json.loads(lab.must("dev", "list", "--json"))["containers"] if one["name"] == "in-r"
+    ]
+    assert f"In a pipeline: image: {box['image']}, which is $DAP_IMAGE_PYTHON_R\n" in said
+    assert desk.ssh("in-r", "printenv DAP_IMAGE") == f"{box['image']}\n"
+    example = yaml.safe_load((EXAMPLE / ".gitlab-ci.yml").read_text(encoding="utf-8"))["default"]["image"]
+    made = {"script": [f"({SAME}) > found.txt"], "artifacts": {"paths": ["found.txt"]}}
+    pipeline = {"told": {"image": box["image"], **made}, "as the example": {"image": example, **made}}
+    layers = []
+    with project(lab, client, yaml.safe_dump(pipeline)) as jobs:
+        number = jobs.start()
+        inside = desk.ssh("in-r", "sh", SAME)
+        assert "pandas==" in inside
+        assert ended(jobs, number) == "success"
+        for job in jobs.of(number).values():
+            assert job.artifact("found.txt").decode() == inside
+            # Engines of different kinds have digests of their own for the same content.
+            inspect = ("docker", "image", "inspect", box["image"])
+            (known,) = json.loads(lab.machine(jobs.where(job.id)).run(*inspect))
+            used = f"Using docker image {known['Id']} for {box['image']}"
+            assert [line for line in jobs.trace(job.id) if used in line]
+            layers.append(known["RootFS"]["Layers"])
+    (known,) = json.loads(lab.machine("runner2").run("docker", "image", "inspect", box["image_id"]))
+    assert layers == [known["RootFS"]["Layers"]] * 2
+    lab.must("dev", "remove", "in-r", "--with-home", "--yes")
 
 
 def test_deploy_lets_an_engine_hand_out_devices_and_keeps_its_other_settings(lab: Lab, desk: Desk) -> None:

@@ -343,6 +343,14 @@ def test_name_of_a_service_is_refused(folder: Path, name: str, owner: str) -> No
     ]
 
 
+@pytest.mark.parametrize(("environment", "told"), [("python", True), ("ml", False)])
+def test_container_names_its_image_where_jobs_have_it(folder: Path, environment: str, told: bool) -> None:
+    box = {"environment": environment, "name": "ada-python", "host": "one"}
+    service, files = rendered_with(folder, box, hosts=THREE_HOSTS)
+    assert (service["environment"].get("DAP_IMAGE") == service["image"]) is told
+    assert (f"image: {service['image']}\n".encode() in files["live/motd"]) is told
+
+
 def test_ssh_config_has_a_block_for_each_container(folder: Path) -> None:
     boxes = [{"user": name, "environment": "python", "host": "two"} for name in ("ada", "eve")]
     site = site_with(folder, *boxes, hosts=THREE_HOSTS)

@@ -13,7 +13,9 @@ from dap.dev.working import KnownContainer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SEEN = Seen(
-    *("ada-python", "ada", "python", "one", "running", "2026-03-01T10:30:00.123456789Z", "dap/python:1", "x"),
+    *("ada-python", "ada", "python", "one", "running", "2026-03-01T10:30:00.123456789Z", "dap/python:1"),
+    image_id="sha256:1",
+    configuration="x",
     image_built="2026-02-20T12:00:00Z",
     connections=0,
     last_login="2026-03-01T11:59:18.5Z",
@@ -56,7 +58,17 @@ def test_json_has_null_for_what_is_not_known() -> None:
     known = KnownContainer("ada-python", "ada", "python", "one", 22001, "running", SEEN, False).as_json()
     assert {*unknown} == {*known}
     assert [key for key, value in unknown.items() if value is None] == [
-        *("outdated", "since", "image", "image_built", "connections", "last_login", "cpu", "gpus"),
+        *(
+            "outdated",
+            "since",
+            "image",
+            "image_id",
+            "image_built",
+            "connections",
+            "last_login",
+            "cpu",
+            "gpus",
+        ),
     ]
     assert (known["connections"], known["cpu"], known["last_login"]) == (0, 1.25, SEEN.last_login)
 

@@ -38,6 +38,8 @@ class Seen:
     """A development container as its host reports it.
 
     Attributes:
+        image: its reference, by which a job of a pipeline runs in the same image.
+        image_id: its digest as the host's engine has it; other kinds have another one for the same image.
         since: when it came into this state; this and all other times as the engine tells them (ISO 8601).
         image_built: when its image was built.
         connections: of SSH, at present.
@@ -53,6 +55,7 @@ class Seen:
     state: str
     since: str
     image: str
+    image_id: str
     configuration: str
     image_built: str
     connections: int

@@ -62,6 +62,7 @@ def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, f
         "state": state["Status"],
         "since": state["StartedAt" if state["Running"] else "FinishedAt"],
         "image": box["Config"]["Image"],
+        "image_id": box["Image"],
         "image_built": images.get(box["Image"], ""),
         "connections": connections(state["Pid"]) if state["Running"] else 0,
         "last_login": last_login(box["Id"]),

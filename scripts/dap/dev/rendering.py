@@ -190,6 +190,7 @@ class DevRenderer:
                 "home": f"/home/{user.name}",
                 "host": box.host.name,
                 "environment": box.environment,
+                "job_image": self._job_image(box),
                 "memory": settings.memory,
                 "cpus": settings.cpus,
                 "pids": settings.pids,
@@ -204,6 +205,10 @@ class DevRenderer:
             "projects": [project.name for project in site.projects_of(user)],
             "logins": self._logins(box),
         }
+
+    def _job_image(self, box: DevContainer) -> str:
+        """What a pipeline calls the image of a container; empty where jobs do not have it."""
+        return self._images[box.environment] if box.environment in self.site.job_environments else ""
 
     def _localhost(self) -> dict[str, Any]:
         """The platform's names where programs take them for the machine that they run on; else nothing."""
@@ -255,6 +260,8 @@ class DevRenderer:
         if mirror := site.platform.mirrors.pypi:
             values |= {"PIP_INDEX_URL": mirror, "UV_DEFAULT_INDEX": mirror}
         values |= {"NETRC": f"{_LIVE}/netrc", "DAP_ENVIRONMENT": box.environment}
+        if image := self._job_image(box):
+            values["DAP_IMAGE"] = image
         if self._localhost():
             values |= {"GIT_CONFIG_SYSTEM": "/run/gitconfig", "CURL_HOME": "/run/curl"}
         if site.has_page(box):

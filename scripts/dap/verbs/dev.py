@@ -67,6 +67,7 @@ def dev_create(inventory: str, /, gpu: tuple[str, ...], gpus_shared: bool, **giv
     from dap.dev import numbers, working
     from dap.gpus.claims import without_gpu
     from dap.images.builds import tags_of
+    from dap.images.environments import variable_of
     from dap.layout import shown
     from dap.site import load_site
 
@@ -83,6 +84,8 @@ def dev_create(inventory: str, /, gpu: tuple[str, ...], gpus_shared: bool, **giv
     port = made.port if made else numbers.numbers_of(now).ports[box.name]
     image = made.image if made else tags_of(now.environments)[box.environment]
     click.echo(f"{box.name} runs on {box.host.name}, port {port}, from {image}")
+    if box.environment in now.job_environments:
+        click.echo(f"In a pipeline: image: {image}, which is ${variable_of(box.environment)}")
     click.echo(_typed(f"For {box.user.name}: dap -e {inventory} ssh-config --user {box.user.name}"))
     for told in without_gpu(now, box.name) if made else ():
         click.echo(f"warning: {told}", err=True)
