@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import gitlab
 import pytest
@@ -94,7 +95,7 @@ def test_blocked_user_is_turned_away(double: LocalDouble, root: gitlab.Gitlab) -
     assert refusal(error) == (403, "403 Forbidden - Your account has been blocked.")
 
 
-def test_key_is_added_once(root: gitlab.Gitlab) -> None:
+def test_key_is_added_once_and_shown_to_anybody(double: LocalDouble, root: gitlab.Gitlab) -> None:
     user = root.users.get(make_user(root, "ada"))
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIDa9RyFxCpzQDVjOUmbFxYzfMBLsBBSvJ0Xg7kJQJqL ada"
     user.keys.create({"title": "laptop", "key": key})
@@ -102,6 +103,11 @@ def test_key_is_added_once(root: gitlab.Gitlab) -> None:
     with pytest.raises(gitlab.GitlabCreateError) as error:
         user.keys.create({"title": "again", "key": key})
     assert refusal(error) == (400, "{'fingerprint_sha256': ['has already been taken']}")
+    shown = double.ask("GET", "/ada.keys")
+    who = f"{user.name} ({urlsplit(double.url).hostname})"
+    assert (shown.status_code, shown.text) == (200, key.replace(" ada", f" {who}"))
+    assert shown.headers["content-type"] == "text/plain; charset=utf-8"
+    assert double.ask("GET", "/bob.keys").status_code == 404
 
 
 def test_token_shows_once_and_lives_a_year_at_most(root: gitlab.Gitlab) -> None:

@@ -19,6 +19,7 @@ from tests.integration.small import change_settings
 from tests.lab.gpus import GPU_HOST, NAMES, SPEC, give_devices, write_spec
 from tests.lab.jobs import ended, project
 from tests.lab.laboratory import Lab
+from tests.lab.machine import wait_for
 
 # What users have on a host, which nothing but a person removes.
 KINDS = ("homes", "scratch", "shared")
@@ -67,12 +68,14 @@ class Desk:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def attempt(self, container: str, command: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in a container, which may fail."""
+    def attempt(
+        self, container: str, command: str, given: str = "", key: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container, which may fail; with ``key`` in place of the configured one."""
         config = self.lab.folder / "users_ssh_config"
         config.write_text(self.lab.must("ssh-config", "--user", "ada"), encoding="utf-8")
         none = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
-        only = ["-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        only = ["-i", str(key or self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
         argv = ["ssh", "-F", str(config), *none, *only, container, command]
         return subprocess.run(argv, input=given, capture_output=True, text=True, timeout=120, check=False)
 
@@ -86,7 +89,7 @@ def desk(lab: Lab) -> Iterator[Desk]:
     runner = {"name": "gpu", "tags": ["gpu"], "hosts": [GPU_HOST], "gpus": [0]}
     before = change_settings(
         lab,
-        users=[{"name": "ada", "ssh_keys": [public]}],
+        users=[{"name": "ada", "ssh_keys": [public], "ssh_keys_from_gitlab": True}],
         runners={"image_builds": {"enabled": False}, "extra": [runner]},
     )
     yield Desk(lab, file)
@@ -159,6 +162,42 @@ def test_script_finds_the_same_in_a_container_and_in_a_pipeline(
     (known,) = json.loads(lab.machine("runner2").run("docker", "image", "inspect", box["image_id"]))
     assert layers == [known["RootFS"]["Layers"]] * 2
     lab.must("dev", "remove", "in-r", "--with-home", "--yes")
+
+
+def test_key_in_gitlab_opens_a_container_at_once_for_as_long_as_it_is_there(
+    lab: Lab, desk: Desk, client: gitlab.Gitlab
+) -> None:
+    key = make_key(lab.folder / "keys", "laptop")
+
+    def opens() -> bool:
+        done = desk.attempt("on-runner1", "id -un", key=key)
+        assert done.returncode == 0 or "Permission denied (publickey)." in done.stderr
+        return done.stdout == "ada\n"
+
+    def to_be_asked() -> bool:
+        # What GitLab said some seconds ago counts. Who is refused often is not let in for a while.
+        return desk.ssh("on-runner1", "find /run/gitlab_keys.asked -newermt '-3 seconds'") == ""
+
+    assert not opens()
+    (account,) = client.users.list(username="ada")
+    added = account.keys.create({"title": "laptop", "key": key.with_suffix(".pub").read_text()})
+    wait_for(to_be_asked, 15, "GitLab is asked again")
+    assert opens()
+    stage = f"{lab.url('gitlab')}/-/stand-in"
+    with httpx.Client(verify=lab.trust, trust_env=False) as web:
+        web.get(f"{stage}/booting")
+        try:
+            assert web.get(f"{lab.url('gitlab')}/ada.keys").status_code == 502
+            # The one that is made anew has never heard of GitLab.
+            lab.must("dev", "recreate", "on-runner1", "--yes")
+            assert opens()
+            said = lab.dap("dev", "logs", "on-runner1").stderr
+            assert "GitLab does not answer with keys (502); those that it named last count\n" in said
+        finally:
+            web.get(f"{stage}/ready")
+    added.delete()
+    wait_for(to_be_asked, 15, "GitLab is asked again")
+    assert not opens()
 
 
 def test_deploy_lets_an_engine_hand_out_devices_and_keeps_its_other_settings(lab: Lab, desk: Desk) -> None:

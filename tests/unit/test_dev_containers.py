@@ -351,6 +351,26 @@ def test_container_names_its_image_where_jobs_have_it(folder: Path, environment:
     assert (f"image: {service['image']}\n".encode() in files["live/motd"]) is told
 
 
+def test_keys_of_gitlab_count_where_it_runs_and_for_whom_they_are_to(folder: Path) -> None:
+    users = [{"name": "ada", "ssh_keys_from_gitlab": True}]
+    asks = (
+        b"AuthorizedKeysCommand /bin/sh /etc/dap/keys.sh https://gitlab.dap.example.com/ada.keys\n"
+        b"AuthorizedKeysCommandUser ada\n"
+    )
+    assert asks in rendered_with(folder, {}, users=users)[1]["config/sshd_config"]
+    assert b"KeysCommand" not in rendered_with(folder, {}, users=USERS)[1]["config/sshd_config"]
+    site = site_with(folder, {"user": "ada", "environment": "base"}, users=users)
+    left_out = site.without({"gitlab": "its image cannot be had"})
+    credentials = Credentials(left_out, SecretStore(folder / "secrets.yml", "team"))
+    rendered = DevRenderer(left_out, credentials, numbers.numbers_of(left_out)).render(site.dev_containers[0])
+    assert not [file for file in rendered.files if b"ada.keys" in file.content]
+    off = {"gitlab": {"enabled": False}}
+    assert refusal(folder, {"user": "ada", "environment": "base"}, users=users, services=off) == [
+        "users[0].ssh_keys_from_gitlab = true: takes keys from an account that services.gitlab.enabled: false"
+        " takes away; write false"
+    ]
+
+
 def test_ssh_config_has_a_block_for_each_container(folder: Path) -> None:
     boxes = [{"user": name, "environment": "python", "host": "two"} for name in ("ada", "eve")]
     site = site_with(folder, *boxes, hosts=THREE_HOSTS)

@@ -109,7 +109,7 @@ def name_of(user: str, environment: str) -> str:
 
 
 def containers_have_users(settings: Settings) -> Iterator[Fault]:
-    """The user of a development container is one of `users`, and has an SSH key."""
+    """The user of a development container is one of `users`, and has an SSH key, or those of GitLab."""
     users = {
         name: index
         for index in range(settings.size("users"))
@@ -123,10 +123,23 @@ def containers_have_users(settings: Settings) -> Iterator[Fault]:
         if user not in users:
             advice = wording.one_of(user, users) if users else f"add it to users: - name: {user}"
             yield Fault(location, wording.unknown_member(advice))
-        elif not settings.is_faulty("users", users[user]) and not settings.size(
-            "users", users[user], "ssh_keys"
+        elif not settings.is_faulty("users", users[user]) and not (
+            settings.size("users", users[user], "ssh_keys")
+            or settings.get("users", users[user], "ssh_keys_from_gitlab")
         ):
-            yield Fault(location, wording.user_without_key(f"users[{users[user]}].ssh_keys"))
+            yield Fault(location, wording.user_without_key(f"users[{users[user]}]"))
+
+
+def gitlab_has_keys(settings: Settings) -> Iterator[Fault]:
+    """Who takes SSH keys from GitLab has an account there."""
+    for index in range(settings.size("users")):
+        if settings.get("users", index, "ssh_keys_from_gitlab") is not True:
+            continue
+        location = ("users", index, "ssh_keys_from_gitlab")
+        if settings.get("users", index, "gitlab_account") is False:
+            yield Fault(location, wording.no_account_for_keys(f"users[{index}].gitlab_account"))
+        elif settings.get("services", "gitlab", "enabled") is False:
+            yield Fault(location, wording.no_account_for_keys("services.gitlab.enabled"))
 
 
 def containers_differ(settings: Settings) -> Iterator[Fault]:

@@ -13,7 +13,12 @@ from itertools import combinations
 from pathlib import PurePosixPath
 
 from dap.configuration import wording
-from dap.configuration.dev_containers import containers_differ, containers_have_users, user_numbers_differ
+from dap.configuration.dev_containers import (
+    containers_differ,
+    containers_have_users,
+    gitlab_has_keys,
+    user_numbers_differ,
+)
 from dap.configuration.gpus import jobs_have_devices_to_themselves
 from dap.configuration.wording import Fault, Location
 
@@ -176,6 +181,7 @@ RULES: tuple[Rule, ...] = (
     members_are_users,
     services_are_known,
     user_numbers_differ,
+    gitlab_has_keys,
     containers_have_users,
     containers_differ,
     jobs_have_devices_to_themselves,

@@ -196,6 +196,14 @@ class User(Section):
         description="Public SSH keys for Git. Those that people add in GitLab stay beside them.",
         examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 ada@laptop"]],
     )
+    ssh_keys_from_gitlab: values.Switch = Field(
+        default=False,
+        description=(
+            "Whether the keys that the person has in GitLab open their development containers: as soon as"
+            " they are added there, and no longer once they are removed. Those of `ssh_keys` do in any case."
+        ),
+        examples=[True],
+    )
     uid: Annotated[
         int | None, Field(ge=1000, le=59999), BeforeValidator(values.number("a number", 1000, 59999))
     ] = Field(

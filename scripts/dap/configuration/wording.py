@@ -253,7 +253,12 @@ def unknown_member(suggestion: str) -> Wording:
 
 
 def user_without_key(location: str) -> Wording:
-    return Wording("has no SSH key, and there is no other way in", f"write a public key to {location}")
+    advice = f"write a public key to {location}.ssh_keys, or {location}.ssh_keys_from_gitlab: true"
+    return Wording("has no SSH key, and there is no other way in", advice)
+
+
+def no_account_for_keys(location: str) -> Wording:
+    return Wording(f"takes keys from an account that {location}: false takes away", "write false")
 
 
 def same_number(other: str) -> Wording:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dap import client_variables, http_proxy
+from dap.configuration.schema import User
 from dap.configuration.values import minutes
 from dap.credentials import Credentials
 from dap.deployment.preflight import mebibytes
@@ -30,7 +31,7 @@ from dap.rendering.templates import as_yaml, fragment_of, render_template
 from dap.rendering.tree import Directory, File
 from dap.servers import servers
 from dap.services import container
-from dap.site import Site
+from dap.site import GITLAB, Site
 from dap.trust.ssh import SshKey
 
 SSH_PORT = 2222
@@ -199,6 +200,7 @@ class DevRenderer:
                 "ssh_keys": user.ssh_keys,
                 "idle_stop": settings.idle_stop,
                 "page": site.page_url(box) if site.has_page(box) else "",
+                "keys_url": self._keys_url(user),
             },
             "connect": connect(site),
             "localhost": self._localhost(),
@@ -209,6 +211,13 @@ class DevRenderer:
     def _job_image(self, box: DevContainer) -> str:
         """What a pipeline calls the image of a container; empty where jobs do not have it."""
         return self._images[box.environment] if box.environment in self.site.job_environments else ""
+
+    def _keys_url(self, user: User) -> str:
+        """Where GitLab shows everybody the user's keys; empty where they do not count."""
+        gitlab = self.site.services.get(GITLAB)
+        if gitlab is None or not user.ssh_keys_from_gitlab:
+            return ""
+        return f"{self.site.url(gitlab.manifest.web[0])}/{user.name}.keys"
 
     def _localhost(self) -> dict[str, Any]:
         """The platform's names where programs take them for the machine that they run on; else nothing."""

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from .double import PATIENCE_S, Double
+from .records import Key, User
 from .stages import BOOTING, LOADING, READY
 
 TITLES = ("/users/sign_in", "/help", "/users/sign_up")
@@ -34,12 +35,24 @@ class Pages:
             return PlainTextResponse("GitLab OK")
         if path == "/-/liveness":
             return JSONResponse({"status": "ok"})
+        if path.endswith(".keys") and request.method == "GET":
+            return self._keys(path.strip("/").removesuffix(".keys"))
         if path in TITLES:
             return HTMLResponse(f"<title>{path}</title>")
         if path == "/users" and request.method == "POST":
             self._double.sign_ups += 1
             return HTMLResponse("signed up")
         return JSONResponse({"error": "404 Not Found"}, 404)
+
+    def _keys(self, username: str) -> Response:
+        """A user's public keys, for anybody who asks, with who and where in place of each comment."""
+        store = self._double.store
+        user = store.first(User, username=username)
+        if user is None:
+            return HTMLResponse("<title>Not Found (404)</title>", 404)
+        who = f"{user.name} ({self._double.site.host})"
+        lines = [" ".join([*key.key.split()[:2], who]) for key in store.find(Key, user_id=user.id)]
+        return PlainTextResponse("\n".join(lines))
 
     async def stand_in(self, request: Request) -> Response:
         """Sets the stage, counts an upload, or shows violations; otherwise tells what came."""
