@@ -113,6 +113,17 @@ def test_python_works_for_any_user(platform: DeployedPlatform) -> None:
     assert said(tag, own, "sh") == ""
 
 
+def test_image_says_who_works_in_a_container_of_it(platform: DeployedPlatform) -> None:
+    tag = images(platform)["python"]["tag"]
+    (labels,) = json.loads(docker("image", "inspect", "--format", "[{{json .Config.Labels}}]", tag))
+    (told,) = json.loads(labels["devcontainer.metadata"])
+    # As tools start it that know the label: with a command of their own, and a folder of the user's in it.
+    work = "id -un; pwd; touch ~/mine && python -c 'import pandas; print(pandas.Series([42]).sum())'"
+    assert told.keys() == {"remoteUser"}
+    argv = ["--network=none", "--user", told["remoteUser"], "--entrypoint", "/bin/sh", tag, "-c", work]
+    assert docker("run", "--rm", *argv).split() == ["analyst", "/home/analyst", "42"]
+
+
 def test_notebooks_run_in_python_and_r(platform: DeployedPlatform) -> None:
     tag = images(platform)["python-r"]["tag"]
     assert said(tag, R, "Rscript", "-") == "42"
