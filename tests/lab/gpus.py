@@ -1,4 +1,8 @@
-"""A machine with GPUs that are none: devices of another kind, which a CDI spec names as NVIDIA's."""
+"""A machine with GPUs that are none: devices of another kind, which a CDI spec names as NVIDIA's.
+
+The driver's tool and the toolkit are stand-ins. The toolkit comes from a package source of the machine's own,
+as an operator would add NVIDIA's.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,31 @@ GPU_HOST = "runner2"
 # Two names for one device, as NVIDIA's tool writes them. What is behind them gives zeroes.
 NAMES = {0: ("0", "GPU-a0"), 1: ("1", "GPU-a1"), 2: ("2", "GPU-a2")}
 SPEC = "/etc/cdi/nvidia.yaml"
+_LISTED = "/usr/local/share/gpus"
+_DRIVER = f'#!/bin/sh\nfor one in $(cat {_LISTED}); do echo "GPU $one: Stand-in (UUID: GPU-a$one)"; done\n'
+_TOOLKIT = f"""#!/bin/sh
+set -eu
+test "$1 $2" = "cdi generate"
+{{
+  printf -- '---\\ncdiVersion: 0.5.0\\ncontainerEdits:\\n  env:\\n'
+  printf -- '  - NVIDIA_VISIBLE_DEVICES=void\\ndevices:\\n'
+  for one in $(cat {_LISTED}); do
+    for name in "$one" "GPU-a$one"; do
+      printf -- '- containerEdits:\\n    deviceNodes:\\n    - path: /dev/dap-gpu%s\\n' "$one"
+      printf -- '    env:\\n    - DAP_GPU_%s=here\\n  name: "%s"\\n' "$one" "$name"
+    done
+  done
+  echo 'kind: nvidia.com/gpu'
+}} > "${{3#--output=}}"
+"""
+_CONTROL = """\
+Package: nvidia-container-toolkit
+Version: 0
+Architecture: all
+Maintainer: the lab <root@localhost>
+Description: stand-in
+"""
+_ARCHIVE, _SOURCE = "/srv/toolkit", "/etc/apt/sources.list.d/toolkit.list"
 
 
 def without_cdi(machine: Machine) -> None:
@@ -18,27 +47,33 @@ def without_cdi(machine: Machine) -> None:
     machine.write("/etc/docker/daemon.json", '{"features": {"cdi": false}, "log-level": "warn"}\n')
 
 
-def give_devices(machine: Machine) -> None:
-    """Give a machine its devices, until it is switched off."""
+def give_gpus(machine: Machine) -> None:
+    """Give a machine its devices, until it is switched off, with a driver; the toolkit can be had."""
     made = "; ".join(f"mknod --mode 666 /dev/dap-gpu{number} c 1 5" for number in NAMES)
-    machine.run("sh", "-ec", f"mkdir --parents /etc/cdi; {made}")
-    write_spec(machine)
+    machine.run("sh", "-ec", f"mkdir --parents {_ARCHIVE}/package/DEBIAN {_ARCHIVE}/package/usr/bin; {made}")
+    plug_in(machine, NAMES)
+    machine.write("/usr/local/bin/nvidia-smi", _DRIVER, 0o755)
+    machine.write(f"{_ARCHIVE}/package/DEBIAN/control", _CONTROL)
+    machine.write(f"{_ARCHIVE}/package/usr/bin/nvidia-ctk", _TOOLKIT, 0o755)
+    machine.run("dpkg-deb", "--build", f"{_ARCHIVE}/package", f"{_ARCHIVE}/toolkit.deb")
+    size = machine.run("stat", "--format", "%s", f"{_ARCHIVE}/toolkit.deb").strip()
+    digest = machine.run("sha256sum", f"{_ARCHIVE}/toolkit.deb").split()[0]
+    entry = f"{_CONTROL}Filename: ./toolkit.deb\nSize: {size}\nSHA256: {digest}\n"
+    machine.write(f"{_ARCHIVE}/Packages", entry)
+    machine.write(_SOURCE, f"deb [trusted=yes] file:{_ARCHIVE} ./\n")
 
 
-def write_spec(machine: Machine, without: Collection[int] = ()) -> None:
-    """Write the spec, as NVIDIA's tool does; without devices that were taken out of the machine."""
-    lines = [
-        "---",
-        "cdiVersion: 0.5.0",
-        "containerEdits:",
-        "  env:",
-        "  - NVIDIA_VISIBLE_DEVICES=void",
-        "devices:",
-    ]
-    for number, names in NAMES.items():
-        for name in names if number not in without else ():
-            lines += [
-                *("- containerEdits:", "    deviceNodes:", f"    - path: /dev/dap-gpu{number}"),
-                *("    env:", f"    - DAP_GPU_{number}=here", f'  name: "{name}"'),
-            ]
-    machine.write(SPEC, "\n".join([*lines, "kind: nvidia.com/gpu", ""]))
+def take_gpus(machine: Machine) -> None:
+    """Leave the machine without driver, toolkit and spec."""
+    machine.run("dpkg", "--purge", "nvidia-container-toolkit")
+    machine.run("rm", "--recursive", SPEC, _ARCHIVE, _SOURCE, _LISTED, "/usr/local/bin/nvidia-smi")
+
+
+def plug_in(machine: Machine, gpus: Collection[int]) -> None:
+    """Let the machine have just these GPUs, as its driver sees it."""
+    machine.write(_LISTED, "".join(f"{number}\n" for number in gpus))
+
+
+def write_spec(machine: Machine) -> None:
+    """Write the spec anew, as an operator is told to."""
+    machine.run("nvidia-ctk", "cdi", "generate", f"--output={SPEC}")

@@ -16,7 +16,7 @@ import yaml
 from tests.end_to_end.pipeline import EXAMPLE
 from tests.integration.desks import make_key
 from tests.integration.small import change_settings
-from tests.lab.gpus import GPU_HOST, NAMES, SPEC, give_devices, write_spec
+from tests.lab.gpus import GPU_HOST, NAMES, SPEC, give_gpus, plug_in, take_gpus, write_spec
 from tests.lab.jobs import ended, project
 from tests.lab.laboratory import Lab
 from tests.lab.machine import wait_for
@@ -85,18 +85,19 @@ def desk(lab: Lab) -> Iterator[Desk]:
     """A user who is in the configuration and whom no service knows yet, and a runner with a GPU."""
     file = make_key(lab.folder / "keys", "ada")
     public = file.with_suffix(".pub").read_text(encoding="utf-8").strip()
-    give_devices(lab.machine(GPU_HOST))
+    give_gpus(lab.machine(GPU_HOST))
     runner = {"name": "gpu", "tags": ["gpu"], "hosts": [GPU_HOST], "gpus": [0]}
     before = change_settings(
         lab,
         users=[{"name": "ada", "ssh_keys": [public], "ssh_keys_from_gitlab": True}],
         runners={"image_builds": {"enabled": False}, "extra": [runner]},
+        gpus={"prepare": True},
     )
     yield Desk(lab, file)
     lab.settings_file.write_text(before, encoding="utf-8")
     lab.must("deploy", "--no-verify")
     # Of what is no longer configured the container goes, and the home stays.
-    lab.machine(GPU_HOST).run("rm", SPEC)
+    take_gpus(lab.machine(GPU_HOST))
     machine = lab.machine("runner1")
     assert machine.run("docker", "ps", "--all", "--quiet", "--filter", "label=dap.dev") == ""
     assert not machine.succeeds("test", "-e", "/opt/dap/dev")
@@ -200,8 +201,12 @@ def test_key_in_gitlab_opens_a_container_at_once_for_as_long_as_it_is_there(
     assert not opens()
 
 
-def test_deploy_lets_an_engine_hand_out_devices_and_keeps_its_other_settings(lab: Lab, desk: Desk) -> None:
+def test_deploy_has_a_host_hand_out_its_gpus_and_keeps_its_engines_other_settings(
+    lab: Lab, desk: Desk
+) -> None:
     machine = lab.machine(GPU_HOST)
+    assert machine.run("dpkg-query", "--show", "nvidia-container-toolkit") == "nvidia-container-toolkit\t0\n"
+    assert machine.run("stat", "--format", "%a", SPEC) == "644\n"
     settings = json.loads(machine.run("cat", "/etc/docker/daemon.json"))
     assert settings == {"features": {"cdi": True}, "log-level": "warn"}
     assert json.loads(machine.run("docker", "info", "--format", "{{json .CDISpecDirs}}")) != []
@@ -299,7 +304,8 @@ def test_device_that_cannot_be_had_is_refused(
 
 def test_gpu_that_was_taken_out_is_told_and_the_others_go_on(lab: Lab, with_gpus: Desk) -> None:
     machine = lab.machine(GPU_HOST)
-    write_spec(machine, without=[2])
+    plug_in(machine, [0, 1])
+    write_spec(machine)
     told = (
         f"  {lab.settings_file}: dev_containers[2].gpus = GPU-a2\n    is not a device of runner2\n"
         f"    write one of: 0, GPU-a0, 1, GPU-a1; or, where it is there, the spec anew: {GENERATE}\n"
@@ -318,4 +324,5 @@ def test_gpu_that_was_taken_out_is_told_and_the_others_go_on(lab: Lab, with_gpus
             "nvidia.com/gpu=GPU-a2": "missing",
         }
     finally:
+        plug_in(machine, NAMES)
         write_spec(machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,19 @@ import pytest
 import yaml
 
 from dap.credentials import Credentials
+from dap.deployment import gpus as deploying
+from dap.deployment.deploy import Deployment
 from dap.deployment.preflight import wanted
+from dap.deployment.progress import Progress
 from dap.dev.numbers import numbers_of
 from dap.dev.rendering import DevRenderer
+from dap.errors import DapError, Problems
 from dap.gitlab.runners import runners_of
-from dap.gpus import promises
+from dap.gpus import asking, promises
 from dap.gpus.claims import claims_of, without_gpu
 from dap.gpus.found import Device, Found
 from dap.gpus.listing import listed
+from dap.hosts.facts import HostFacts
 from dap.secrets import SecretStore
 from dap.site import Site
 from tests.unit.platforms import tree_of
@@ -223,7 +229,8 @@ MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
             " install NVIDIA's driver and container toolkit there: see docs/how-to/use-gpus.md"),
         (Found("28.2.2", True, driver="550.54"),
             "no CDI spec on one names any nvidia.com/gpu;"
-            " install NVIDIA's container toolkit there: see docs/how-to/use-gpus.md"),
+            " write gpus.prepare: true, or install NVIDIA's container toolkit there:"
+            " see docs/how-to/use-gpus.md"),
         (Found("28.2.2", True, driver="550.54", toolkit=True),
             f"no CDI spec on one names any nvidia.com/gpu; write one there: {SPEC}"),
         (Found("28.2.2", True, unread={"/etc/cdi/nvidia.yaml": "line 3 is not written as specs are"}),
@@ -236,7 +243,7 @@ MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
             "NVIDIA's driver does not work on one: No devices were found;"
             " see to the driver there until nvidia-smi is content"),
         (Found("28.2.2", True, (device("0", "/dev/nvidia0", lacking=("/usr/lib/libcuda.so.550",)),)),
-            "needs /usr/lib/libcuda.so.550, which one does not have;"
+            "nvidia.com/gpu=0 needs /usr/lib/libcuda.so.550, which one does not have;"
             f" load its driver there; or write the spec anew: {SPEC}"),
     ],
 )  # fmt: skip
@@ -298,3 +305,69 @@ def test_container_without_a_gpu_whose_environment_wants_one_is_told_of(folder: 
         f" write gpus: 1 at dev_containers[0] in {file}"
     ]
     assert without_gpu(site, "bob-b-cuda") == []
+
+
+# --- hosts that a deploy prepares ------------------------------------------------------------------------
+
+BARE = Found("28.2.2", True, driver="550.54")
+STALE = Found(
+    "28.2.2", True, (device("0", "/dev/nvidia0", lacking=("/usr/lib/libcuda.so.550",)),), driver="550.54"
+)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "gpus", "found"),
+    [
+        (True, 1, BARE),
+        (True, [0], Found("", False, uuids={"0": "GPU-a0"})),
+        # The driver was updated.
+        (True, 1, STALE),
+        (False, 1, Found("28.2.2", True)),
+        (False, 1, replace(BARE, complaint=MISMATCH)),
+        (False, 1, TWO),
+        (False, ["amd.com/gpu=0"], BARE),
+    ],
+)
+def test_host_is_prepared_where_its_driver_works_and_no_spec_fits_it(
+    folder: Path, prepared: bool, gpus: object, found: Found
+) -> None:
+    boxes = ({**ADA, "gpus": gpus},)
+    for wanted_so in (True, False):
+        site = site_with(folder, *boxes, hosts=THREE_HOSTS, gpus={"prepare": wanted_so})
+        deployment, problems = Deployment(site, Progress()), Problems()
+        facts = {"one": HostFacts(16000, 4, gpus=found), "two": HostFacts(16000, 4)}
+        waiting = deploying.promise(deployment, facts, problems)
+        assert [*waiting] == (["one"] if prepared and wanted_so else [])
+        assert bool(problems.entries) == (not waiting and found is not TWO)
+
+
+def test_plan_names_what_is_done_to_prepare_a_host_and_a_deploy_does_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = site_with(folder, {**ADA, "gpus": 1}, hosts=THREE_HOSTS, gpus={"prepare": True})
+    deployment, played = Deployment(site, Progress()), []
+
+    def play(variables: dict[str, Any], **options: Any) -> None:
+        played.append((variables["hosts"], options))
+
+    monkeypatch.setattr(deployment, "play", play)
+    monkeypatch.setattr(asking, "ask", lambda inventory, host: TWO)
+    deploying.prepare(deployment, {"one": BARE}, check=True)
+    assert [change.what for change in deployment.outcome.plan.hosts] == [
+        "NVIDIA's container toolkit installed",
+        "CDI spec written",
+    ]
+    assert played == []
+    deploying.prepare(deployment, {"one": replace(BARE, toolkit=True)}, check=False)
+    assert played == [({"one": {"toolkit": True}}, {"playbook": "gpus", "limit": ["one"]})]
+    assert promised(deployment.site) == {"ada-python": "GPU-a0"}
+    monkeypatch.setattr(asking, "ask", lambda inventory, host: STALE)
+    with pytest.raises(DapError) as caught:
+        deploying.prepare(deployment, {"one": BARE}, check=False)
+    assert str(caught.value) == (
+        "GPUs cannot be promised, although their hosts were prepared:\n"
+        "  inventories/team/group_vars/all/platform.yml: dev_containers[0].gpus = 1\n"
+        "    nvidia.com/gpu=0 needs /usr/lib/libcuda.so.550, which one does not have\n"
+        f"    load its driver there; or write the spec anew: {SPEC}\n"
+        "  next: correct this, then: dap -e team deploy"
+    )

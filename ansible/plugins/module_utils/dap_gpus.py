@@ -117,7 +117,8 @@ def found_in(files: Iterable[Path]) -> tuple[list[dict[str, Any]], dict[str, str
             text = file.read_text(encoding="utf-8")
             spec = json.loads(text) if file.suffix == ".json" else parsed(text)
             for device in devices_of(spec):
-                devices.setdefault(device["name"], device)
+                # What is written anew at each boot counts more, and comes later.
+                devices[device["name"]] = device
         except (OSError, ValueError, SpecError) as error:
             unread[str(file)] = str(error)
         except (AttributeError, KeyError, TypeError):

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from dap.configuration import values, wording
+from dap.configuration.section import Section
 from dap.configuration.wording import Fault
 
 if TYPE_CHECKING:
@@ -49,6 +50,19 @@ Gpus = Annotated[
         }
     ),
 ]
+
+
+class GpuHosts(Section):
+    """Hosts with GPUs that development containers or jobs want."""
+
+    prepare: values.Switch = Field(
+        default=False,
+        description=(
+            "Whether a deploy installs NVIDIA's container toolkit, from the host's own package sources, and"
+            " writes the CDI spec, where a host has NVIDIA's driver and no spec that fits it."
+        ),
+        examples=[True],
+    )
 
 
 def full_name(name: str) -> str:

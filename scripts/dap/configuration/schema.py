@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from dap.configuration import values
 from dap.configuration.dev_containers import DevContainer
+from dap.configuration.gpus import GpuHosts
 from dap.configuration.rules import Settings, broken_rules
 from dap.configuration.runners import Runners
 from dap.configuration.section import Section
@@ -508,6 +509,11 @@ class Platform(Section):
         default=Runners(),
         description="What runs the jobs of GitLab's pipelines on the runner hosts.",
         examples=[{"jobs": 4}],
+    )
+    gpus: GpuHosts = Field(
+        default=GpuHosts(),
+        description="Hosts with GPUs that development containers or jobs want.",
+        examples=[{"prepare": True}],
     )
     extra_hosts: dict[values.HostName, values.KnownAddress] = Field(
         default={},

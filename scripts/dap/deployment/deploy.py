@@ -15,7 +15,7 @@ from dap.bundle.archive import Bundle
 from dap.bundle.supply import find_lacking, supplies_of
 from dap.configuration.inventory import Host, Inventory
 from dap.credentials import Credentials
-from dap.deployment import watched
+from dap.deployment import gpus, watched
 from dap.deployment.host_roles import Given, with_work
 from dap.deployment.outcome import Outcome, open_log
 from dap.deployment.partial import goes_on_without
@@ -29,7 +29,6 @@ from dap.external import examine
 from dap.files import make_private_folder, temporary_folder
 from dap.gitlab import runners
 from dap.gpus import promises
-from dap.gpus.claims import without_gpu
 from dap.hosts import ansible as hosts
 from dap.hosts import playbook_variables
 from dap.hosts.facts import HostFacts
@@ -127,7 +126,7 @@ class Deployment:
             self.outcome.log = open_log(self.inventory.name, self.verb)
             self.outcome.warnings += store.repairs
             rotation.begin(self.site, store, rotate)
-            looked = self._preflight(store)
+            looked = self._preflight(store, check=check)
             selection = select(self.site, only, looked.facts)
             self.outcome.only = selection.names
             asked = self._bring(store, looked, selection, check=check, diff=diff)
@@ -221,7 +220,7 @@ class Deployment:
             with self.progress.step("Remove containers and files"):
                 # First: they are in a network of the services.
                 self.outcome.changes = deploying.remove_all(self.site, store)
-                run = self._play(variables, playbook="destroy")
+                run = self.play(variables, playbook="destroy")
             self.outcome.changes += run.changed
             if with_data:
                 # Last: as long as a host may still hold data, its passwords are kept.
@@ -229,10 +228,14 @@ class Deployment:
                 self.outcome.changes.append(("here", f"{self.secrets_folder} removed"))
         return self.outcome
 
-    def _preflight(self, store: SecretStore) -> _Looked:
+    def _preflight(self, store: SecretStore, *, check: bool = True) -> _Looked:
         """Look at every host; refuses before anything is written.
 
         Services that may be left out and cannot run are out of ``site`` from here on.
+
+        Args:
+            check: nothing is changed on any host. Otherwise those with GPUs are prepared for handing them out
+                where the operator wants that: what is there decides what is rendered.
         """
         trusted = tls.known_authorities(self.site, self.secrets_folder)
         every = images_of(self.site)
@@ -251,11 +254,7 @@ class Deployment:
                 self.site = self.site.without(out)
             self.outcome.warnings += judge(run, problems, ignored=out, absent=self.outcome.failed)
             find_oversized(self.site, facts, problems)
-            found = {host: seen.gpus for host, seen in facts.items() if seen.gpus}
-            self.site, refused = promises.settle(self.site, found)
-            for finding in (finding for findings in refused.values() for finding in findings):
-                problems.add(finding)
-            self.outcome.warnings += without_gpu(self.site)
+            waiting = gpus.promise(self, facts, problems)
             if self.bundle:
                 find_lacking(self.bundle, Distribution(self.site, images_of(self.site)), facts, problems)
             self.outcome.warnings += examine(
@@ -265,6 +264,8 @@ class Deployment:
             with problems.gathered():
                 refuse_unknown_checks(self.site.services.values())
             problems.refuse()
+        if waiting:
+            gpus.prepare(self, waiting, check=check)
         return _Looked(facts, given)
 
     def _look_at_all(self, given: Mapping[str, Given]) -> hosts.Run:
@@ -301,7 +302,7 @@ class Deployment:
         }
         if self.bundle:
             variables["bundled_images"] = [*self.bundle.images]
-        return self._play(variables, playbook="preflight", **options)
+        return self.play(variables, playbook="preflight", **options)
 
     def _find_foreign_data(
         self, store: SecretStore, facts: Mapping[str, HostFacts], problems: Problems
@@ -408,7 +409,7 @@ class Deployment:
         tags = tags or (TAGS if prepared.selection else ())
         with self.progress.step("Hosts, images and services"):
             idle = prepared.idle_tags(variables)
-            run = self._play(
+            run = self.play(
                 variables,
                 keep_going=True,
                 limit=[*prepared.trees] if self.outcome.failed else (),
@@ -437,7 +438,8 @@ class Deployment:
         service, _ = self.site.left_out[name]
         return choices.choice(service, self.site.platform.services) == "auto"
 
-    def _play(self, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any) -> hosts.Run:
+    def play(self, variables: Mapping[str, Any], playbook: str = "deploy", **options: Any) -> hosts.Run:
+        """Run a playbook, and show what it is waiting for."""
         return watched.play(
             playbook, self.inventory, variables, self.progress, log=self.outcome.log, **options
         )

@@ -30,6 +30,11 @@ class Claim:
     wanted: int | tuple[str, ...]
     shared: bool
 
+    @property
+    def of_usual_kind(self) -> bool:
+        """Whether it is about NVIDIA's GPUs, at least in part."""
+        return isinstance(self.wanted, int) or any(name.startswith(full_name("")) for name in self.wanted)
+
     def written_as(self, device: str) -> str:
         """A device as the configuration may have it, without the usual kind."""
         return device.removeprefix(full_name(""))

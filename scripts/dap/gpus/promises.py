@@ -82,7 +82,9 @@ def unusable(host: str, kind: str, found: Found) -> Wording | None:
     if not found.driver:
         return Wording(reason, f"install NVIDIA's driver and container toolkit there: {_PAGE}")
     if not found.toolkit:
-        return Wording(reason, f"install NVIDIA's container toolkit there: {_PAGE}")
+        return Wording(
+            reason, f"write gpus.prepare: true, or install NVIDIA's container toolkit there: {_PAGE}"
+        )
     return Wording(reason, f"write one there: {_WRITE_SPEC}")
 
 
@@ -137,6 +139,11 @@ class _Promises:
         file = shown(self.site.inventory.platform_file)
         self._note(claim, Finding(file, f"{claim.where}.gpus", value, reason, suggestion))
 
+    def _refuse_lacking(self, claim: Claim, value: str, device: Device) -> None:
+        reason = f"{device.name} needs {device.lacking[0]}, which {claim.host} does not have"
+        advice = f"load its driver there; or write the spec anew: {_WRITE_SPEC}"
+        self._refuse(claim, value, reason, advice)
+
     def _note(self, claim: Claim, finding: Finding) -> None:
         self.findings.setdefault(claim.key, []).append(finding)
 
@@ -174,9 +181,7 @@ class _Promises:
                 )
                 self._refuse(claim, written, f"is not a device of {claim.host}", advice)
             elif device.lacking:
-                reason = f"needs {device.lacking[0]}, which {claim.host} does not have"
-                advice = f"load its driver there; or write the spec anew: {_WRITE_SPEC}"
-                self._refuse(claim, written, reason, advice)
+                self._refuse_lacking(claim, written, device)
             elif (owner := self._owner(claim, device)) and owner is not claim:
                 self._note(claim, twice(self.site, claim, name, owner))
             elif owner is None:
@@ -193,7 +198,10 @@ class _Promises:
         for device in sorted(whole, key=users):
             if len(chosen) < count and not self._owner(claim, device):
                 chosen += self._take(claim, [device])
-        if len(chosen) < count:
+        broken = [one for one in self.found.single if one.lacking]
+        if len(chosen) < count <= len(chosen) + len(broken):
+            self._refuse_lacking(claim, str(count), broken[0])
+        elif len(chosen) < count:
             every, free = len(self.found.single), len(chosen)
             reason = f"is more than the {free} that nobody else is promised, of the {every} of {claim.host}"
             advice = "write fewer, gpus_shared: true at all who are to share, or another host"
