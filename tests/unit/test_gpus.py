@@ -121,6 +121,24 @@ def test_shared_devices_go_to_all_who_share_the_least_used_first(folder: Path) -
     assert promised(site) == {"bob-b-python": "GPU-a0", "eve-python": "GPU-a1"}
 
 
+def test_device_that_a_container_runs_with_is_given_to_others_last_and_to_no_job(
+    folder: Path,
+) -> None:
+    held = replace(TWO, held={"bob-b-python": ["nvidia.com/gpu=0"]})
+    site, _ = settled(folder, {**ADA, "gpus": 1}, BOB, found=held)
+    assert promised(site) == {"ada-python": "GPU-a1"}
+    # The container is asked for it again where it is made.
+    site, _ = settled(folder, {**ADA, "gpus": 2}, BOB, found=held)
+    assert promised(site) == {"ada-python": "GPU-a1 GPU-a0"}
+    site, refused = settled(folder, BOB, found=held, runners={"extra": [{**RUNNER, "gpus": ["GPU-a0"]}]})
+    assert refused == [
+        "runners.extra[0].gpus = GPU-a0: is still that of bob-b-python, which runs with it on one;"
+        " run dap -e team dev recreate bob-b-python, or write a different device"
+    ]
+    site, refused = settled(folder, BOB, found=held, runners={"extra": [{**RUNNER, "gpus": 1}]})
+    assert (promised(site), refused) == ({"one/gpu": "GPU-a1"}, [])
+
+
 def test_parts_of_one_gpu_are_devices_of_their_own() -> None:
     whole = device("0", "/dev/nvidia0")
     parts = [device(f"0:{one}", "/dev/nvidia0", f"/dev/nvidia-caps/{one}") for one in (0, 1)]

@@ -148,6 +148,7 @@ def docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     monkeypatch.setenv("PATH", f"{fake.folder}:/usr/bin:/bin")
     monkeypatch.setattr(dap_gpus, "SEARCH_PATH", "")
     monkeypatch.setattr(dap_gpus, "FOLDERS", (str(folder),))
+    fake.answer("ps *")
     fake.answer("info *", json.dumps({"ServerVersion": "26.1.5", "CDISpecDirs": []}))
     return fake
 
@@ -165,6 +166,10 @@ def test_host_tells_of_engine_driver_and_toolkit(docker: FakeDocker, folder: Pat
     assert (told["cdi"], told["complaint"], told["toolkit"], told["devices"]) == (True, MISMATCH, True, [])
     executable(folder / "bin" / "nvidia-smi", "#!/bin/sh\necho 'GPU 0: NVIDIA A100 (UUID: GPU-8f2c)'\n")
     assert (dap_gpus.look()["complaint"], dap_gpus.look()["uuids"]) == ("", {"0": "GPU-8f2c"})
+    docker.answer("ps *", "one\ntwo\n")
+    requests = json.dumps([{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0"]}])
+    docker.answer("inspect *", f'"ada-python" {requests}\n"bob-python" null\n')
+    assert dap_gpus.look()["held"] == {"ada-python": ["nvidia.com/gpu=0"]}
     # Before there is an engine.
     docker.answer("info *", error="Cannot connect", status=1)
     assert [dap_gpus.look()[key] for key in ("engine", "cdi")] == ["", False]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dap.deployment.host_roles import Given, with_work
+from dap.gpus.found import Found
 from dap.hosts.facts import HostFacts
 from dap.images.builds import Build, Images, Pull
 from dap.images.distribution import HandedImage, HostImages
@@ -27,6 +28,7 @@ FACTS = HostFacts(
 
 def test_host_that_has_everything_needs_no_role() -> None:
     assert with_work(GIVEN, GIVEN, FACTS) == []
+    assert with_work(GIVEN, GIVEN, replace(FACTS, gpus=Found("29.1.3", cdi=True))) == []
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def test_host_that_has_everything_needs_no_role() -> None:
         (replace(FACTS, missing_tags=frozenset({"dap/app:1"})), "images"),
         (replace(FACTS, known_images=frozenset()), "images"),
         (replace(FACTS, building=True), "images"),
+        (replace(FACTS, gpus=Found("26.1.5", cdi=False)), "gpu"),
         (replace(FACTS, missing_tags=frozenset({"dap/far:1"})), "handing"),
     ],
 )

@@ -20,6 +20,7 @@ from typing import Any
 FOLDERS = ("/etc/cdi", "/var/run/cdi")
 DRIVER = "/proc/driver/nvidia/version"
 LIMIT_SECONDS = 20
+LABEL = "dap.dev"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -35,7 +36,7 @@ def look() -> dict[str, Any]:
         ``nodes`` and ``lacking``, which are files that the spec names and that are not there; ``unread``:
         specs that cannot be read, and why; ``driver``: the version of NVIDIA's that is loaded; ``complaint``:
         what is wrong with it, as its own tool says; ``toolkit``: whether NVIDIA's is installed; ``uuids``: by
-        index.
+        index; ``held``: what development containers run with, by container.
     """
     code, told = said_by("docker", "info", "--format", "{{json .}}")
     try:
@@ -54,7 +55,23 @@ def look() -> dict[str, Any]:
         "complaint": (listed.strip().splitlines() or ["it says nothing"])[0] if code > 0 else "",
         "toolkit": program("nvidia-ctk") is not None,
         "uuids": uuids_of(listed) if code == 0 else {},
+        "held": held() if folders else {},
     }
+
+
+def held() -> dict[str, list[str]]:
+    """The devices that development containers run with, whatever the configuration says by now."""
+    _, found = said_by("docker", "ps", "--quiet", "--filter", f"label={LABEL}")
+    layout = f'{{{{json (index .Config.Labels "{LABEL}")}}}} {{{{json .HostConfig.DeviceRequests}}}}'
+    code, told = said_by("docker", "inspect", "--format", layout, *found.split())
+    devices = {}
+    # Without any container it was asked for none, and has failed.
+    for line in told.splitlines() if code == 0 else ():
+        name, _, requests = line.partition(" ")
+        wanted = [one for request in json.loads(requests) or () for one in request["DeviceIDs"] or ()]
+        if wanted:
+            devices[json.loads(name)] = wanted
+    return devices
 
 
 def program(name: str) -> str | None:

@@ -31,6 +31,11 @@ class Claim:
     shared: bool
 
     @property
+    def at_once(self) -> bool:
+        """Whether a deploy gives the devices at once: a container that runs keeps what it has."""
+        return "/" in self.key
+
+    @property
     def of_usual_kind(self) -> bool:
         """Whether it is about NVIDIA's GPUs, at least in part."""
         return isinstance(self.wanted, int) or any(name.startswith(full_name("")) for name in self.wanted)

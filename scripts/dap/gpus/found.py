@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class Found:
         complaint: what is wrong with that.
         toolkit: whether NVIDIA's toolkit is installed.
         uuids: of NVIDIA's GPUs, by index.
+        held: the devices that development containers run with, by container.
     """
 
     engine: str
@@ -68,6 +69,7 @@ class Found:
     complaint: str = ""
     toolkit: bool = False
     uuids: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Found:
@@ -80,6 +82,18 @@ class Found:
     def device(self, name: str) -> Device | None:
         """The device of a name; None where there is none."""
         return next((one for one in self.devices if one.name == name), None)
+
+    def holder(self, device: Device, other_than: str) -> str:
+        """A development container that runs with a device or a part of it; empty for none.
+
+        Args:
+            other_than: one that does not count.
+        """
+        for name, devices in self.held.items():
+            there = [self.device(one) for one in devices]
+            if name != other_than and any(one and one.overlaps(device) for one in there):
+                return name
+        return ""
 
     @property
     def single(self) -> list[Device]:

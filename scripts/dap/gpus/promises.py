@@ -163,6 +163,12 @@ class _Promises:
             None,
         )
 
+    def _holder(self, claim: Claim, device: Device) -> str:
+        """The development container that a device would be taken from while it runs; empty for none."""
+        name = "" if claim.shared or not claim.at_once else self.found.holder(device, claim.key)
+        # One that is no longer configured goes in the same deploy.
+        return name if any(box.name == name for box in self.site.dev_containers) else ""
+
     def _as_before(self, claim: Claim) -> list[Device]:
         before = [self.found.device(name) for name in self.known.get(claim.key, ())]
         devices = [one for one in before if one and not one.lacking and not self._owner(claim, one)]
@@ -184,6 +190,11 @@ class _Promises:
                 self._refuse_lacking(claim, written, device)
             elif (owner := self._owner(claim, device)) and owner is not claim:
                 self._note(claim, twice(self.site, claim, name, owner))
+            elif name := self._holder(claim, device):
+                reason = f"is still that of {name}, which runs with it on {claim.host}"
+                again = f"dap -e {self.site.inventory.name} dev recreate {name}"
+                advice = f"run {again}, or write a different device"
+                self._refuse(claim, written, reason, advice)
             elif owner is None:
                 devices.append(device)
                 self.taken.append((claim, device))
@@ -191,12 +202,14 @@ class _Promises:
 
     def _free(self, claim: Claim, count: int) -> list[Device]:
         def users(device: Device) -> int:
-            return sum(held.overlaps(device) for _, held in self.taken)
+            running = bool(self.found.holder(device, claim.key))
+            return running + sum(held.overlaps(device) for _, held in self.taken)
 
         whole = [one for one in self.found.single if not one.lacking]
         chosen: list[Device] = []
         for device in sorted(whole, key=users):
-            if len(chosen) < count and not self._owner(claim, device):
+            usable = not self._owner(claim, device) and not self._holder(claim, device)
+            if len(chosen) < count and usable:
                 chosen += self._take(claim, [device])
         broken = [one for one in self.found.single if one.lacking]
         if len(chosen) < count <= len(chosen) + len(broken):
