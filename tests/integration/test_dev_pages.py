@@ -17,6 +17,7 @@ import pytest
 import yaml
 from playwright.sync_api import Error, Page, expect, sync_playwright
 
+from dap.layout import environments_dir
 from tests.integration.desks import Desks
 from tests.integration.platform import docker, free_ports
 
@@ -139,6 +140,16 @@ def test_cells_run_in_python_and_r_and_log_to_mlflow_with_nothing_set(
     assert "{'answer': 42.0} done" in run_cell(browser_page, "Python 3", PYTHON)
     opened(browser_page, f"{pages.url(CONTAINER)}/lab?reset")
     assert f"4 alice {pages.url('mlflow')} done" in run_cell(browser_page, "R", R)
+
+
+def test_r_works_as_its_page_says(pages: Pages) -> None:
+    text = (environments_dir().parent / "docs/how-to/use-r.md").read_text("utf-8")
+    code = "\n".join(re.findall(r"^```r\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    box = ["docker", "exec", "--interactive", f"{pages.name}-dev-{CONTAINER}"]
+    done = subprocess.run([*box, "Rscript", "-"], input=code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert (lines[1:3], lines[-1]) == (["  avg", "1 7.5"], "[1] 26"), done.stdout
 
 
 def test_page_costs_little_until_somebody_comes_and_comes_back_whatever_ends_it(pages: Pages) -> None:

@@ -57,6 +57,20 @@ for (name in c("DBI", "RPostgreSQL", "httr2", "jsonlite", "dplyr", "ggplot2", "r
   suppressMessages(library(name, character.only = TRUE))
 cat(reticulate::import("numpy")$sum(c(40, 2)))
 """
+# A package of a user's own, from a mirror.
+CRAN = """
+set -eu
+cd /tmp
+mkdir -p tiny/R cran/src/contrib
+printf 'Package: tiny\\nVersion: 1.0\\nTitle: T\\nDescription: D.\\nLicense: GPL-3\\n' > tiny/DESCRIPTION
+echo 'export(answer)' > tiny/NAMESPACE
+echo 'answer <- function() 42' > tiny/R/answer.R
+R CMD build tiny >/dev/null
+mv tiny_1.0.tar.gz cran/src/contrib
+Rscript -e 'invisible(tools::write_PACKAGES("cran/src/contrib"))'
+R_CRAN_WEB=file:///tmp/cran Rscript -e 'install.packages("tiny", quiet = TRUE)'
+Rscript -e 'cat(tiny::answer(), getOption("repos"))'
+"""
 # Debian's PyTorch with PyPI's numpy, and processes that share memory.
 TORCH = """
 import numpy, torch
@@ -127,6 +141,7 @@ def test_image_says_who_works_in_a_container_of_it(platform: DeployedPlatform) -
 def test_notebooks_run_in_python_and_r(platform: DeployedPlatform) -> None:
     tag = images(platform)["python-r"]["tag"]
     assert said(tag, R, "Rscript", "-") == "42"
+    assert said(tag, CRAN, "sh") == "42 https://cloud.r-project.org"
     for kernel, code in NOTEBOOK.items():
         cell: dict[str, Any] = {"cell_type": "code", "id": "one", "metadata": {}, "source": code}
         cell |= {"outputs": [], "execution_count": None}

@@ -210,7 +210,8 @@ def test_numbers_of_files_that_there_are_cannot_be_given_to_others(folder: Path)
 def test_rendered_container_keeps_the_rules_of_all_containers(folder: Path) -> None:
     box = {"user": "ada", "environment": "python", "memory": "512m", "cpus": 1.5, "host": "one"}
     demo, mirror = {"name": "demo", "members": {"*": "developer"}}, "https://mirror.example.com/simple"
-    site = site_with(folder, box, hosts=THREE_HOSTS, projects=[demo], mirrors={"pypi": mirror})
+    cran = "https://mirror.example.com/cran"
+    site = site_with(folder, box, hosts=THREE_HOSTS, projects=[demo], mirrors={"pypi": mirror, "cran": cran})
     store = SecretStore(folder / "secrets.yml", "team")
     renderer = DevRenderer(site, Credentials(site, store), numbers.numbers_of(site))
     rendered = renderer.render(site.dev_containers[0])
@@ -229,6 +230,7 @@ def test_rendered_container_keeps_the_rules_of_all_containers(folder: Path) -> N
         mirror,
         mirror,
     )
+    assert service["environment"]["R_CRAN_WEB"] == cran
     assert b"ada:x:20000:\ndemo:x:70000:ada\n" in files["config/group"].content
     assert (service["user"], service["mem_limit"], service["cpus"]) == ("20000:20000", 512 * 1024**2, 1.5)
     # What is secret is in files that only the user reads, and in none that describes the container.

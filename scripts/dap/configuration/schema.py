@@ -380,7 +380,7 @@ class Proxy(Section):
 
 
 class Mirrors(Section):
-    """Package mirrors of the site, for what is fetched when images are built."""
+    """Package mirrors of the site, for builds of images and for development containers."""
 
     debian: values.HttpUrl | None = Field(
         default=None,
@@ -402,6 +402,11 @@ class Mirrors(Section):
         default=None,
         description="Go modules, as the variable GOPROXY has it.",
         examples=["https://mirror.example.com/go"],
+    )
+    cran: values.HttpUrl | None = Field(
+        default=None,
+        description="Packages of R, in development containers.",
+        examples=["https://mirror.example.com/cran"],
     )
     registry: values.RegistryPrefix | None = Field(
         default=None,

@@ -268,6 +268,8 @@ class DevRenderer:
         values |= client_variables.of_trust(container.CA_BUNDLE) | http_proxy.environment(site)
         if mirror := site.platform.mirrors.pypi:
             values |= {"PIP_INDEX_URL": mirror, "UV_DEFAULT_INDEX": mirror}
+        if mirror := site.platform.mirrors.cran:
+            values["R_CRAN_WEB"] = mirror
         values |= {"NETRC": f"{_LIVE}/netrc", "DAP_ENVIRONMENT": box.environment}
         if image := self._job_image(box):
             values["DAP_IMAGE"] = image
