@@ -9,20 +9,23 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.integration.desks import ALICE, BOB, Desks, running
 from tests.integration.disks import mounted
-from tests.integration.platform import docker
+from tests.integration.platform import docker, free_ports
 
 # What the program may take besides what the engine takes for a bare container of the same image, on 2 cores.
 MORE_SECONDS = 1.5
 IDLE_MIB = 40
+MANY, MANY_SECONDS = 20, 20
 
 
 @pytest.fixture
@@ -152,7 +155,42 @@ def test_container_is_there_soon_and_takes_little(desks: Desks, carols: str) -> 
         assert desks.try_ssh("carol", carols, "true").returncode == 0
         made.append(time.monotonic() - begin)
     assert statistics.median(made) - statistics.median(bare) < MORE_SECONDS
-    usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", f"{desks.name}-dev-{carols}")
-    found = re.match(r"([\d.]+)MiB /", usage)
-    assert found
-    assert float(found[1]) < IDLE_MIB
+    (usage,) = used_mib(desks, [carols])
+    assert usage < IDLE_MIB
+
+
+@pytest.mark.measures
+def test_many_containers_start_together_and_take_little(desks: Desks) -> None:
+    names = [f"many-{number}" for number in range(MANY)]
+    before = desks.settings_file.read_text(encoding="utf-8")
+    written = yaml.safe_load(before)
+    written["dev_containers"] += [
+        {"user": "carol", "environment": "python", "name": name, "port": port, "memory": "128m"}
+        for name, port in zip(names, free_ports(MANY), strict=True)
+    ]
+    desks.settings_file.write_text(yaml.safe_dump(written), encoding="utf-8")
+    try:
+        begin = time.monotonic()
+        # All of a deploy, and not only its last step.
+        desks.must("deploy", "--no-verify")
+        took = time.monotonic() - begin
+        desks.configure_client()
+        with ThreadPoolExecutor(4) as pool:
+            told = [*pool.map(lambda name: desks.try_ssh("carol", name, "hostname").stdout, names)]
+        assert told == [f"{name}\n" for name in names]
+        usage = used_mib(desks, names)
+        print(f"{MANY} containers: {took:.1f} s, {max(usage):.1f} MiB at most")
+        assert took < MANY_SECONDS
+        assert max(usage) < IDLE_MIB
+    finally:
+        desks.settings_file.write_text(before, encoding="utf-8")
+        docker("rm", "--force", *(f"{desks.name}-dev-{name}" for name in names))
+        desks.must("deploy", "--no-verify")
+    assert not [*(desks.root / "dev").glob("many-*")]
+
+
+def used_mib(desks: Desks, names: Sequence[str]) -> list[float]:
+    """The memory that containers take at present."""
+    boxes = [f"{desks.name}-dev-{name}" for name in names]
+    lines = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *boxes).splitlines()
+    return [float(found[1]) for line in lines if (found := re.match(r"([\d.]+)MiB /", line))]
