@@ -17,7 +17,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,8 @@ class Host:
         rewritten = [one for one in kept if self.differing(one)]
         if not self.check:
             self.lay_out(wanted)
-        for name, box in there.items() if complete else ():
-            if name not in names:
-                self.remove(name, box)
+        if complete:
+            self.remove_others(names, there)
         for one in rewritten:
             self.change(one["name"], "files written")
         for one in replaced:
@@ -147,11 +146,19 @@ class Host:
             docker("stop", "--time", str(GRACE_SECONDS), box["Id"])
             self.change(name, "development container stopped")
 
-    def remove(self, name: str, box: Mapping[str, Any]) -> None:
+    def remove_others(self, names: Collection[str], there: Mapping[str, Mapping[str, Any]]) -> None:
+        """Remove all but these: containers, and the files of one that somebody has removed by hand."""
+        files = {path.name for path in self.root.iterdir() if path.is_dir()} if self.root.is_dir() else set()
+        for name in [*there, *sorted(files - {*there})]:
+            if name not in names:
+                self.remove(name, there.get(name))
+
+    def remove(self, name: str, box: Mapping[str, Any] | None) -> None:
         """Remove a container and its files; home and scratch stay."""
-        self.change(name, "development container removed")
+        self.change(name, "development container removed" if box else "files removed")
         if not self.check:
-            self.end(box)
+            if box:
+                self.end(box)
             shutil.rmtree(self.root / name, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self.root.rmdir()
