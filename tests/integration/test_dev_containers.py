@@ -90,7 +90,7 @@ def test_prompt_greets_with_limits_and_with_where_data_goes(desks: Desks) -> Non
     argv = [*desks.client("alice", "ssh", "-tt"), ALICE]
     done = subprocess.run(argv, input="exit\n", capture_output=True, text=True, timeout=60, check=False)
     assert (
-        f"{ALICE} on localhost: environment python, 768m of memory, all processors, 2048 processes."
+        f"{ALICE} on localhost: environment python, 768m of memory, all processors, 2048 processes, no GPU."
         in done.stdout
     )
     assert "/home/alice  your home: stays, on localhost" in done.stdout
@@ -279,7 +279,9 @@ def test_deploy_leaves_running_containers_alone_until_they_are_made_anew(desks: 
     assert planned.returncode == 3
     assert f"Development containers\n  {ALICE}: development container started\n" in planned.stdout
     told = desks.must("deploy", "--no-verify")
-    assert told.startswith("1 change\n")
+    # The page that tells bob of his containers has the new limit.
+    assert told.startswith("3 changes\n  localhost: nginx-proxy: ")
+    assert f"\n  localhost: {ALICE}: development container started\n" in told
     assert f"{BOB} runs as it was made before. To bring it up to date, which ends what runs in it: " in told
     assert starts(desks)[BOB] == before[BOB]
     assert desks.ssh("echo there") == "there\n"
