@@ -90,7 +90,7 @@ def test_prompt_greets_with_limits_and_with_where_data_goes(desks: Desks) -> Non
     argv = [*desks.client("alice", "ssh", "-tt"), ALICE]
     done = subprocess.run(argv, input="exit\n", capture_output=True, text=True, timeout=60, check=False)
     assert (
-        f"{ALICE} on localhost: environment python, 768m of memory, all processors, 2048 processes, no GPU."
+        f"{ALICE} on localhost: environment python, 768m of memory, all processors, 2048 processes."
         in done.stdout
     )
     assert "/home/alice  your home: stays, on localhost" in done.stdout

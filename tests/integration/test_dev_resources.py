@@ -70,8 +70,10 @@ def test_list_tells_what_goes_on(desks: Desks) -> None:
             datetime.fromisoformat(one[key]) for key in ("image_built", "since", "last_login")
         )
         assert built < since < login < now
-    assert re.search(rf"^{BOB} .* running +\d+ (s|min) +\d+ s ago +\d\.\d +\d+ \w+ ago$", text, re.MULTILINE)
-    assert re.search(rf"^{ALICE} .* running +\d+ (s|min) +1 now +\d\.\d +\d+ \w+ ago$", text, re.MULTILINE)
+    for name, ssh in ((BOB, r"\d+ s ago"), (ALICE, "1 now")):
+        page = rf"https://{name}\.{desks.domain}:\d+/"
+        row = rf"^{name} .* running +\d+ (s|min) +{ssh} +\d\.\d +\d+ \w+ ago +{page}$"
+        assert re.search(row, text, re.MULTILINE)
 
 
 def test_what_runs_in_an_idle_container_is_ended_and_its_user_told(desks: Desks) -> None:
