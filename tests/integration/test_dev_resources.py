@@ -20,7 +20,7 @@ import yaml
 
 from tests.integration.desks import ALICE, BOB, Desks, running
 from tests.integration.disks import mounted
-from tests.integration.platform import docker, free_ports
+from tests.integration.platform import BIN, docker, free_ports
 
 # What the program may take besides what the engine takes for a bare container of the same image, on 2 cores.
 MORE_SECONDS = 1.5
@@ -154,14 +154,16 @@ def test_container_is_there_soon_and_takes_little(desks: Desks, carols: str) -> 
         docker("rm", "--force", f"{desks.name}-bare")
         begin = time.monotonic()
         create = ["create", "carol", "--environment=python", f"--name={carols}", "--memory=128m"]
-        # Who connects does not wait for the page, which comes after.
-        with ThreadPoolExecutor(1) as pool:
-            told = pool.submit(desks.must, "dev", *create)
-            while desks.try_ssh("carol", carols, "true").returncode:
-                assert not told.done(), told.result()
-                time.sleep(0.05)
+        program = [str(BIN / "dap"), "dev", *create]
+        with subprocess.Popen(program, env=desks.environment, stdout=subprocess.PIPE, text=True) as told:
+            assert told.stdout
+            # Whoever connects now does not wait for the page, which comes after.
+            assert any(line.startswith(f"{carols} runs on ") for line in told.stdout)
+            done = desks.try_ssh("carol", carols, "true")
             made.append(time.monotonic() - begin)
-        assert told.result()
+            assert done.returncode == 0, done.stderr
+            told.stdout.read()
+        assert told.returncode == 0
     assert statistics.median(made) - statistics.median(bare) < MORE_SECONDS
     (usage,) = used_mib(desks, [carols])
     assert usage < IDLE_MIB

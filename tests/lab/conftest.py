@@ -21,6 +21,7 @@ from tests.lab.gpus import GPU_HOST, without_cdi
 from tests.lab.laboratory import Lab
 
 HOSTS = ("service1", "runner1", "runner2")
+SETUP_SECONDS = 1800
 # What a pipeline meets on its way from a push to a model, and no more: it is to be quick.
 RUNNING = SERVICES | {"registry", "mlflow", "gitlab", "gitlab-runner", "runner-cleaner"}
 
@@ -28,6 +29,13 @@ RUNNING = SERVICES | {"registry", "mlflow", "gitlab", "gitlab-runner", "runner-c
 def pytest_configure() -> None:
     """Let whoever ends the run with a signal leave nothing behind either."""
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have patience with the first test: where no image is there yet, the lab waits until all are built."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(SETUP_SECONDS))
 
 
 @pytest.fixture(scope="session")
