@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import engine_answers
 from tests.engine import start_engine
@@ -13,7 +14,7 @@ from tests.gitlab_double.image_build import double_image
 from tests.gitlab_runner.image_build import runner_images
 from tests.integration.desks import Desks
 from tests.integration.pipelines import RunnerPlatform
-from tests.integration.platform import DeployedPlatform, docker
+from tests.integration.platform import DeployedPlatform, docker, from_nothing
 from tests.packages import installed
 
 
@@ -27,13 +28,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedPlatform]:
     """A platform that was deployed from nothing (images may be there from an earlier run)."""
-    deployed = DeployedPlatform(tmp_path_factory.mktemp("platform"))
-    deployed.write_inventory()
-    try:
-        deployed.must("deploy", "--no-verify")
-        yield deployed
-    finally:
-        deployed.remove()
+    made = DeployedPlatform(tmp_path_factory.mktemp("platform"))
+    made.write_inventory()
+    with from_nothing(made):
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +55,10 @@ def desks(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
     made = Desks(tmp_path_factory.mktemp("desks"))
     made.write_inventory()
     try:
-        made.must("deploy", "--no-verify")
-        made.configure_client()
-        yield made
+        with from_nothing(made):
+            made.configure_client()
+            yield made
     finally:
-        made.remove()
         left = docker("ps", "--all", "--quiet", "--filter", f"name={made.name}-dev")
         assert left == ""
 
@@ -88,3 +85,20 @@ def trusting(platform: DeployedPlatform, monkeypatch: pytest.MonkeyPatch) -> Dep
 def chromium() -> Path:
     """A browser, installed from the distribution if there is none."""
     return installed("chromium", "chromium")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    """Chromium, without what it does by itself."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(chromium),
+            args=[
+                "--no-sandbox",
+                "--disable-quic",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ],
+        )
+        yield browser
+        browser.close()

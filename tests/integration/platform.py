@@ -15,9 +15,10 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import psycopg
@@ -41,6 +42,19 @@ def free_ports(count: int) -> list[int]:
             probe.bind(("127.0.0.1", port))
             found += [port] if port not in found else []
     return found
+
+
+Made = TypeVar("Made", bound="DeployedPlatform")
+
+
+@contextlib.contextmanager
+def from_nothing(made: Made) -> Iterator[Made]:
+    """A platform that is deployed, not verified, and removed in the end; its inventory is written."""
+    try:
+        made.must("deploy", "--no-verify")
+        yield made
+    finally:
+        made.remove()
 
 
 def docker(*arguments: str) -> str:

@@ -10,16 +10,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 import yaml
-from playwright.sync_api import Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect
 
 from dap.layout import environments_dir
+from tests.integration.browsing import visiting
 from tests.integration.desks import Desks
-from tests.integration.platform import docker, free_ports
+from tests.integration.platform import docker, free_ports, from_nothing
 
 # Whenever a container comes or goes the machine's network changes, and the browser gives up what it loads.
 pytestmark = pytest.mark.alone
@@ -71,31 +71,15 @@ class Pages(Desks):
 def pages(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     made = Pages(tmp_path_factory.mktemp("pages"))
     made.write_inventory()
-    try:
-        made.must("deploy", "--no-verify")
+    with from_nothing(made):
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture
-def browser_page(chromium: Path, pages: Pages) -> Iterator[Page]:
+def browser_page(browser: Browser, pages: Pages) -> Iterator[Page]:
     """A page of alice's browser."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(chromium),
-            args=["--no-sandbox", "--disable-quic", "--disable-background-networking"],
-        )
-        context = browser.new_context(
-            # What the browser trusts is in a store of its user's; test_clients checks the chain itself.
-            ignore_https_errors=True,
-            http_credentials={"username": "alice", "password": pages.password("alice")},
-            viewport={"width": 1280, "height": 900},
-        )
-        page = context.new_page()
-        page.set_default_timeout(60 * SECONDS)
+    with visiting(browser, "alice", pages.password("alice"), seconds=60) as page:
         yield page
-        browser.close()
 
 
 def opened(page: Page, address: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.integration.browsing import visiting
 from tests.integration.platform import ROOT, DeployedPlatform
 
 # Whenever a container comes or goes the machine's network changes, and the browser gives up what it loads.
@@ -16,37 +16,11 @@ SCREENSHOTS = ROOT / ".cache" / "screenshots"
 SECONDS = 1000
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(chromium),
-            args=[
-                "--no-sandbox",
-                "--disable-quic",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ],
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser: Browser, platform: DeployedPlatform) -> Iterator[Page]:
     """A page of a user who has the platform's login; any error on the page's console fails the test."""
-    user, password = platform.login("Platform login")
-    context: BrowserContext = browser.new_context(
-        # Chromium reads its CAs from the user's NSS store, which tests leave alone; the chain itself is
-        # checked by test_clients.
-        ignore_https_errors=True,
-        http_credentials={"username": user, "password": password},
-        viewport={"width": 1280, "height": 900},
-    )
-    page = context.new_page()
-    page.set_default_timeout(30 * SECONDS)
-    yield page
-    context.close()
+    with visiting(browser, *platform.login("Platform login"), seconds=30) as page:
+        yield page
 
 
 def keep(page: Page, name: str) -> None:

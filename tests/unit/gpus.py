@@ -9,7 +9,7 @@ from dap.gpus import promises
 from dap.gpus.claims import claims_of
 from dap.gpus.found import Device, Found
 from dap.site import Site
-from tests.unit.test_dev_containers import THREE_HOSTS, site_with
+from tests.unit.dev_sites import THREE_HOSTS, site_with
 
 ADA = {"user": "ada", "environment": "python", "host": "one"}
 BOB = {"user": "bob.b", "environment": "python", "host": "one"}

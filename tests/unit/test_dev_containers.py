@@ -13,7 +13,6 @@ from dap.configuration import edits
 from dap.credentials import Credentials
 from dap.dev import numbers, pages, ssh_config, user_pages
 from dap.dev.rendering import DevRenderer
-from dap.errors import ConfigurationError
 from dap.images.distribution import Distribution
 from dap.images.making import images_of
 from dap.rendering import portal
@@ -21,45 +20,8 @@ from dap.secrets import SecretStore
 from dap.site import Site, load_site
 from dap.trust.pem import names_of
 from tests.container_rules import broken
-from tests.unit.platforms import service_of, tree_of
-
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 ada@laptop"
-USERS = [
-    {"name": name, "ssh_keys": [KEY], "full_name": f"{name}: the first"} for name in ("ada", "bob.b", "eve")
-]
-LOCAL = {"ansible_connection": "local"}
-ONE_HOST: dict[str, Any] = {"service_host": {"hosts": {"main": LOCAL}}}
-THREE_HOSTS: dict[str, Any] = {
-    "service_host": {"hosts": {"main": {"ansible_host": "192.0.2.10"}}},
-    "runner_hosts": {"hosts": {"one": {"ansible_host": "192.0.2.11"}, "two": {"ansible_host": "192.0.2.12"}}},
-}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DAP_INVENTORIES", str(tmp_path / "inventories"))
-    monkeypatch.setenv("DAP_SECRETS", str(tmp_path / "secrets"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "inventories" / "team"
-
-
-def site_with(
-    folder: Path, *containers: dict[str, Any], hosts: dict[str, Any] = ONE_HOST, **settings: Any
-) -> Site:
-    """An inventory with these development containers."""
-    written = {"domain": "dap.example.com", "users": USERS, "dev_containers": [*containers]} | settings
-    tree_of(
-        folder, {"group_vars/all/platform.yml": yaml.safe_dump(written), "hosts.yml": yaml.safe_dump(hosts)}
-    )
-    return load_site("team")
-
-
-def refusal(folder: Path, *containers: dict[str, Any], **settings: Any) -> list[str]:
-    """What is wrong with them, each in one line without the file."""
-    with pytest.raises(ConfigurationError) as caught:
-        site_with(folder, *containers, **settings)
-    return [f"{one.path} = {one.value}: {one.reason}; {one.suggestion}" for one in caught.value.findings]
-
+from tests.unit.dev_sites import LOCAL, ONE_HOST, THREE_HOSTS, USERS, refusal, site_with
+from tests.unit.platforms import service_of
 
 # --- where they are --------------------------------------------------------------------------------------
 

@@ -12,17 +12,8 @@ from dap.gitlab.runners import runners_of
 from dap.gpus import promises
 from dap.gpus.claims import claims_of
 from dap.gpus.found import Found
+from tests.unit.dev_sites import THREE_HOSTS, refusal, site_with
 from tests.unit.gpus import ADA, BOB, EVE, MISMATCH, RUNNER, SPEC, TWO, device, promised, settled
-from tests.unit.test_dev_containers import THREE_HOSTS, refusal, site_with
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DAP_INVENTORIES", str(tmp_path / "inventories"))
-    monkeypatch.setenv("DAP_SECRETS", str(tmp_path / "secrets"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "inventories" / "team"
-
 
 # --- what is promised ------------------------------------------------------------------------------------
 

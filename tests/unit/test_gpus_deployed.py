@@ -22,18 +22,9 @@ from dap.gpus.found import Found
 from dap.gpus.listing import listed
 from dap.hosts.facts import HostFacts
 from dap.secrets import SecretStore
+from tests.unit.dev_sites import THREE_HOSTS, site_with
 from tests.unit.gpus import ADA, BOB, EVE, MISMATCH, SPEC, TWO, device, promised, settled
 from tests.unit.platforms import tree_of
-from tests.unit.test_dev_containers import THREE_HOSTS, site_with
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DAP_INVENTORIES", str(tmp_path / "inventories"))
-    monkeypatch.setenv("DAP_SECRETS", str(tmp_path / "secrets"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "inventories" / "team"
-
 
 # --- what is made of it ----------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ class DevContainer(Section):
     )
     jupyter: values.Switch = Field(
         default=True,
-        description=("Whether `https://<name>.<domain>/` opens its JupyterLab, for its user."),
+        description="Whether `https://<name>.<domain>/` opens its JupyterLab, for its user.",
         examples=[False],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,18 @@ def fragment_of(file: Path, context: Mapping[str, Any], service: str = "") -> di
 
 
 def render_template(template: Path, context: Mapping[str, Any]) -> str:
-    html = ".html" in template.name
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, template.parents[1]]),
+    templates = _templates_of(template.parent, ".html" in template.name)
+    try:
+        return templates.get_template(template.name).render(context)
+    except TemplateError as error:
+        raise DapError(f"{template}: {error}", "correct the template") from error
+
+
+@lru_cache
+def _templates_of(folder: Path, html: bool) -> Environment:
+    """The templates of a folder; each is read once, and again where its file has changed."""
+    return Environment(
+        loader=FileSystemLoader([folder, folder.parent]),
         undefined=StrictUndefined,
         # Compose files and configuration are no HTML: escaping would corrupt them.
         autoescape=html,  # noqa: S701
@@ -66,10 +76,6 @@ def render_template(template: Path, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    try:
-        return environment.get_template(template.name).render(context)
-    except TemplateError as error:
-        raise DapError(f"{template}: {error}", "correct the template") from error
 
 
 def as_yaml(data: Mapping[str, Any]) -> bytes:
