@@ -28,7 +28,8 @@ RUNNING = SERVICES | {"registry", "mlflow", "gitlab", "gitlab-runner", "runner-c
 
 def pytest_configure() -> None:
     """Let whoever ends the run with a signal leave nothing behind either."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # In the background a shell has programs ignore what a keyboard sends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

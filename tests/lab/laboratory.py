@@ -216,7 +216,10 @@ class Lab(DeployedPlatform):
         groups = {"service_host": {"hosts": hosts}, "runner_hosts": {"hosts": others}}
         change_settings(builder, listen_address="0.0.0.0", services=self._services())  # noqa: S104 - nothing is started
         (builder.inventory / "hosts.yml").write_text(yaml.safe_dump(groups), encoding="utf-8")
-        builder.must("image", "build", *(build.name for build in builds if build.name != images.BASE))
+        try:
+            builder.must("image", "build", *(build.name for build in builds if build.name != images.BASE))
+        finally:
+            shutil.rmtree(builder.root, ignore_errors=True)
         pulled = {reference for given in self.pulled.values() for reference in given.values()}
         environments = self._environments()
         self._give(self.service, [*(build.tag for build in builds), *sorted(pulled)])
