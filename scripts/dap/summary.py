@@ -125,7 +125,7 @@ def of_dev_containers(
         [
             *(one.name, one.user, one.environment, one.host, str(one.port or "-")),
             f"{one.state}, outdated" if one.outdated and one.state == "running" else one.state,
-            *(_seen(one.seen, now) if one.seen else ["-"] * 4),
+            *(_seen(one.seen, now) if one.seen else ["-"] * 5),
             one.page or "-",
         ]
         for one in containers
@@ -139,6 +139,7 @@ def of_dev_containers(
         "STATE",
         "SINCE",
         "SSH",
+        "KERNELS",
         "CPU",
         "IMAGE BUILT",
         "PAGE",
@@ -158,9 +159,16 @@ def _seen(seen: Seen, now: datetime) -> list[str]:
     return [
         age(seen.since, now),
         f"{seen.connections} now" if seen.connections else last,
+        _kernels(seen, now),
         f"{seen.cpu:.1f}",
         f"{age(seen.image_built, now)} ago" if seen.image_built else "-",
     ]
+
+
+def _kernels(seen: Seen, now: datetime) -> str:
+    if seen.busy_kernels:
+        return f"{seen.busy_kernels} at work"
+    return f"{age(seen.last_kernel, now)} ago" if seen.last_kernel else "-"
 
 
 def of_credentials(logins: Sequence[Login]) -> str:

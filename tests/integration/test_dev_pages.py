@@ -10,6 +10,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -122,8 +124,16 @@ def test_cells_run_in_python_and_r_and_log_to_mlflow_with_nothing_set(
 ) -> None:
     opened(browser_page, f"{pages.url(CONTAINER)}/lab?reset")
     assert "{'answer': 42.0} done" in run_cell(browser_page, "Python 3", PYTHON)
+    (known,) = (one for one in listed(pages) if one["name"] == CONTAINER)
+    assert (known["kernels"], known["busy_kernels"]) == (1, 0)
+    assert 0 < (datetime.now(UTC) - datetime.fromisoformat(known["last_kernel"])).total_seconds() < 60
     opened(browser_page, f"{pages.url(CONTAINER)}/lab?reset")
     assert f"4 alice {pages.url('mlflow')} done" in run_cell(browser_page, "R", R)
+
+
+def listed(pages: Pages) -> list[dict[str, Any]]:
+    """What `dap dev list` says of each container."""
+    return list(json.loads(pages.must("dev", "list", "--json"))["containers"])
 
 
 def test_r_works_as_its_page_says(pages: Pages) -> None:
@@ -260,11 +270,9 @@ def test_container_made_at_once_has_its_page_soon(pages: Pages) -> None:
             time.sleep(0.2)
         assert answer.status_code == 200, answer.text
         assert answer.json().keys() == {"version"}
-    listed = {
-        one["name"]: one["page"] for one in json.loads(pages.must("dev", "list", "--json"))["containers"]
-    }
-    assert listed["carol-python"] == address
-    assert listed["bob-python"] == ""
+    shown = {one["name"]: one["page"] for one in listed(pages)}
+    assert shown["carol-python"] == address
+    assert shown["bob-python"] == ""
     # The proxy has read it without being made anew: nobody else's connections have ended.
     assert pages.starts() == starts
     pages.must("dev", "remove", "carol-python", "--with-home", "--yes")

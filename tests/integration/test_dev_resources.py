@@ -72,7 +72,7 @@ def test_list_tells_what_goes_on(desks: Desks) -> None:
         assert built < since < login < now
     for name, ssh in ((BOB, r"\d+ s ago"), (ALICE, "1 now")):
         page = rf"https://{name}\.{desks.domain}:\d+/"
-        row = rf"^{name} .* running +\d+ (s|min) +{ssh} +\d\.\d +\d+ \w+ ago +{page}$"
+        row = rf"^{name} .* running +\d+ (s|min) +{ssh} +- +\d\.\d +\d+ \w+ ago +{page}$"
         assert re.search(row, text, re.MULTILINE)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from dap import summary
 from dap.dev.hosts import Seen
-from dap.dev.looking import COME_OR_GONE, CONNECTION
+from dap.dev.looking import COME_OR_GONE, CONNECTION, kernels_in, runs_jupyter
 from dap.dev.working import KnownContainer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -19,6 +21,9 @@ SEEN = Seen(
     image_built="2026-02-20T12:00:00Z",
     connections=0,
     last_login="2026-03-01T11:59:18.5Z",
+    kernels=2,
+    busy_kernels=0,
+    last_kernel="2026-03-01T11:58:00.25Z",
     cpu=1.25,
 )
 
@@ -44,10 +49,12 @@ def test_table_says_what_is_to_be_done_next() -> None:
         KnownContainer("eve-r", "eve", "python-r", "two", 22001, "unknown", None, None),
     ]
     assert summary.of_dev_containers(known, {"two": "cannot be reached"}, "team", NOW).splitlines() == [
-        "CONTAINER   USER  ENVIRONMENT  HOST  PORT   STATE              SINCE  SSH       CPU"
+        "CONTAINER   USER  ENVIRONMENT  HOST  PORT   STATE              SINCE  SSH       KERNELS    CPU"
         "  IMAGE BUILT  PAGE",
-        "ada-python  ada   python       one   22001  running, outdated  1 h    41 s ago  1.2  9 d ago      https://a/",
-        "eve-r       eve   python-r     two   22001  unknown            -      -         -    -            -",
+        "ada-python  ada   python       one   22001  running, outdated  1 h    41 s ago  1 min ago  1.2"
+        "  9 d ago      https://a/",
+        "eve-r       eve   python-r     two   22001  unknown            -      -         -          -  "
+        "  -            -",
         "two: cannot be reached",
         "next: dap -e team dev recreate ada-python, which ends what runs in it",
     ]
@@ -66,11 +73,42 @@ def test_json_has_null_for_what_is_not_known() -> None:
             "image_built",
             "connections",
             "last_login",
+            "kernels",
+            "busy_kernels",
+            "last_kernel",
             "cpu",
             "gpus",
         ),
     ]
     assert (known["connections"], known["cpu"], known["last_login"]) == (0, 1.25, SEEN.last_login)
+
+
+def test_kernels_at_work_are_more_than_when_they_were_last() -> None:
+    busy = replace(SEEN, busy_kernels=1)
+    known = KnownContainer("ada-python", "ada", "python", "one", 22001, "running", busy, False)
+    _, row = summary.of_dev_containers([known], {}, "team", NOW).splitlines()
+    assert "  1 at work  " in row
+
+
+def test_kernels_are_counted_and_no_more_is_believed_of_them() -> None:
+    early, late = "2026-03-01T11:58:00.25Z", "2026-03-01T11:59:00.25Z"
+    told = [
+        {"id": "1", "execution_state": "busy", "last_activity": early},
+        {"id": "2", "execution_state": "idle", "last_activity": late},
+        {"execution_state": ["busy"], "last_activity": "\x1b[2J9999"},
+    ]
+    assert kernels_in(json.dumps(told)) == {"kernels": 3, "busy_kernels": 1, "last_kernel": late}
+    assert kernels_in("[]") == {"kernels": 0, "busy_kernels": 0, "last_kernel": ""}
+    for wrong in ("", "{}", "[1]", "<html>"):
+        with pytest.raises(ValueError, match=r"no list of kernels|Expecting value"):
+            kernels_in(wrong)
+
+
+def test_jupyterlab_is_known_by_its_socket() -> None:
+    head = "Num       RefCount Protocol Flags    Type St Inode Path\n"
+    line = "0000000000000000: 00000002 00000000 00010000 0001 01 1234 /run/jupyter/socket"
+    assert runs_jupyter(f"{head}{line}\n")
+    assert not runs_jupyter(f"{head}{line}2\n")
 
 
 def test_only_users_who_came_or_left_count_in_the_log() -> None:

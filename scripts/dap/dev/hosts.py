@@ -44,6 +44,9 @@ class Seen:
         image_built: when its image was built.
         connections: of SSH, at present.
         last_login: when its user has logged in or left last; empty for never.
+        kernels: of its JupyterLab, at present.
+        busy_kernels: those of them that are at work.
+        last_kernel: when one of them has done something last; empty where there are none.
         cpu: how many processors it takes at present.
         gpus: the devices that it has, by their CDI names.
     """
@@ -60,6 +63,9 @@ class Seen:
     image_built: str
     connections: int
     last_login: str
+    kernels: int
+    busy_kernels: int
+    last_kernel: str
     cpu: float
     gpus: Sequence[str] = ()
 

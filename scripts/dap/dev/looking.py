@@ -23,6 +23,10 @@ CONNECTION = re.compile(r"^ *\d+: [0-9A-F]+:08AE [0-9A-F]+:[0-9A-F]+ 01 ", re.MU
 COME_OR_GONE = re.compile(
     r"^(\S+) .*(Accepted publickey for|Disconnected from user|not responding from user) "
 )
+# Where JupyterLab listens in a container.
+JUPYTER = "/run/jupyter/socket"
+LARGEST_ANSWER = 1_000_000
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
 def docker(*arguments: str) -> str:
@@ -66,6 +70,7 @@ def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, f
         "image_built": images.get(box["Image"], ""),
         "connections": connections(state["Pid"]) if state["Running"] else 0,
         "last_login": last_login(box["Id"]),
+        **(kernels(box) if state["Running"] else NO_KERNELS),
         "cpu": busy.get(state["Pid"], 0.0),
         "gpus": gpus_of(box),
     }
@@ -98,6 +103,46 @@ def last_login(container: str) -> str:
     """When a user has logged in or left last, as far back as the log goes; empty where nobody has."""
     lines = docker("logs", "--timestamps", "--tail", "1000", container).splitlines()
     return next((found[1] for line in reversed(lines) if (found := COME_OR_GONE.match(line))), "")
+
+
+NO_KERNELS = {"kernels": 0, "busy_kernels": 0, "last_kernel": ""}
+
+
+def kernels(box: Mapping[str, Any]) -> dict[str, Any]:
+    """The kernels of a container's JupyterLab, where that runs: how many, how many at work, and when last.
+
+    It is its user who answers, so what is said is taken for nothing but numbers and times.
+    """
+    try:
+        if not runs_jupyter(Path(f"/proc/{box['State']['Pid']}/net/unix").read_text(encoding="utf-8")):
+            return NO_KERNELS
+        limits = ["--max-time", "2", "--max-filesize", str(LARGEST_ANSWER)]
+        curl = ["curl", "-q", "--silent", "--fail", *limits, "--unix-socket", JUPYTER]
+        return kernels_in(docker("exec", box["Id"], *curl, "http://localhost/api/kernels"))
+    except (OSError, ValueError):
+        return NO_KERNELS
+
+
+def runs_jupyter(sockets: str) -> bool:
+    """Whether one of the sockets of ``/proc/<process>/net/unix`` is JupyterLab's."""
+    return any(line.endswith(f" {JUPYTER}") for line in sockets.splitlines())
+
+
+def kernels_in(answer: str) -> dict[str, Any]:
+    """What a JupyterLab's answer says.
+
+    Raises:
+        ValueError: it is no such answer.
+    """
+    told = json.loads(answer)
+    if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
+        raise ValueError("no list of kernels")
+    times = [str(one.get("last_activity")) for one in told]
+    return {
+        "kernels": len(told),
+        "busy_kernels": sum(one.get("execution_state") == "busy" for one in told),
+        "last_kernel": max((one for one in times if TIME.fullmatch(one)), default=""),
+    }
 
 
 def processors(pids: Iterable[int]) -> dict[int, float]:

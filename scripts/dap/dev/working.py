@@ -46,7 +46,10 @@ class KnownContainer:
     def as_json(self) -> dict[str, Any]:
         """For ``--json``; what is not known is null."""
         found = {key: value for key, value in vars(self).items() if key != "seen"}
-        more = ("since", "image", "image_id", "image_built", "connections", "last_login", "cpu", "gpus")
+        more = (
+            *("since", "image", "image_id", "image_built", "connections", "last_login"),
+            *("kernels", "busy_kernels", "last_kernel", "cpu", "gpus"),
+        )
         seen = {key: getattr(self.seen, key, None) for key in more}
         return found | {key: None if value == "" else value for key, value in seen.items()}
 
