@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from pathlib import Path
 
 DATA = Path("/var/lib/pgadmin")
+DATABASE = DATA / "pgadmin4.db"
+# There as long as the database is not whole.
+UNFINISHED = DATA / "pgadmin4.db.unfinished"
 PASSWORD_FILE = Path("/run/secrets/admin_password")
 # "pgadmin4" is a folder that expects to be on the path itself.
 PACKAGE = Path(sys.prefix, "lib", f"python3.{sys.version_info.minor}", "site-packages", "pgadmin4")
@@ -35,39 +37,25 @@ def administrator() -> tuple[str, str]:
     return email, password
 
 
-def _create_database(name: str, email: str, password: str) -> None:
-    # pgAdmin takes the name from here and the folder from DATA_DIR. Importing it makes what is missing.
-    os.environ |= {"SQLITE_PATH": name, "PGADMIN_SETUP_EMAIL": email, "PGADMIN_SETUP_PASSWORD": password}
-    sys.path.insert(0, str(PACKAGE))
-    import pgAdmin4  # noqa: F401
+def drop_half_made() -> None:
+    """Remove a database whose creation was cut off.
 
-
-def create_database(email: str, password: str) -> None:
-    """Create pgAdmin's own database aside and rename it, so that a kill half-way leaves no half database.
-
-    Raises:
-        SettingError: it could not be created.
+    wsgi.py creates it, because what that imports is what serves then, and removes the mark when it is whole.
     """
-    unfinished = DATA / "pgadmin4.db.unfinished"
-    unfinished.unlink(missing_ok=True)
-    child = multiprocessing.get_context("fork").Process(
-        target=_create_database, args=(unfinished.name, email, password)
-    )
-    child.start()
-    child.join()
-    if child.exitcode != 0 or not unfinished.exists():
-        raise SettingError("its database could not be created; the lines above say why")
-    unfinished.rename(DATA / "pgadmin4.db")
+    if UNFINISHED.exists():
+        for name in (DATABASE, f"{DATABASE}-journal"):
+            Path(name).unlink(missing_ok=True)
+    elif not DATABASE.exists():
+        UNFINISHED.touch()
 
 
 def main() -> int:
     """Start pgAdmin; 78 (EX_CONFIG) with one line where it cannot."""
     try:
-        email, password = administrator()
+        administrator()
         if not os.access(DATA, os.W_OK):
             raise SettingError(f"{DATA} does not belong to uid {os.getuid()}")
-        if not (DATA / "pgadmin4.db").exists():
-            create_database(email, password)
+        drop_half_made()
     except SettingError as error:
         print(f"pgadmin: {error}", file=sys.stderr)
         return 78

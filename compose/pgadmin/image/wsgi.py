@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+from server import UNFINISHED, administrator
+
+if UNFINISHED.exists():
+    # pgAdmin creates a missing database while it is imported, and takes the first account from here.
+    os.environ["PGADMIN_SETUP_EMAIL"], os.environ["PGADMIN_SETUP_PASSWORD"] = administrator()
 
 from accounts import app, ensure_administrator
 from pgadmin.model import Server, ServerGroup, User, db
 from pgadmin.utils.paths import get_storage_directory
-from server import administrator
 
 SERVERS_FILE = Path("/etc/dap/servers.json")
 PASSWORDS_FILE = Path("/run/live/pgpass")
@@ -75,6 +81,9 @@ def prepare() -> None:
     with app.test_request_context():
         user = ensure_administrator(*administrator())
         ensure_servers(user, entries, link_passwords(user))
+    for name in ("PGADMIN_SETUP_EMAIL", "PGADMIN_SETUP_PASSWORD"):
+        os.environ.pop(name, None)
+    UNFINISHED.unlink(missing_ok=True)
 
 
 prepare()
