@@ -15,7 +15,10 @@ MEASURES = "measures"
 # Who shares a platform runs on one worker: those that only use it, and those that change it and back. All are
 # of the folder "integration": others may have modules of the same names.
 GROUPS = {
-    "using": {"test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"},
+    "using": {
+        *("test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"),
+        "test_pages",
+    },
     "changing": {
         *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
         *("test_people", "test_secret_places"),
@@ -26,7 +29,7 @@ GROUPS = {
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.
 ORDER = (
     *("lab", "changing", "using", "test_plan", "pipelines", "test_gitlab", "desks"),
-    *("test_environments", "test_faults", "bundle", "test_portainer"),
+    *("test_dev_pages", "test_environments", "test_faults", "bundle", "test_portainer"),
 )
 _LOCKS = Path(__file__).parents[1] / ".cache"
 

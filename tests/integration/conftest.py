@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.conftest import engine_answers
 from tests.engine import start_engine
 from tests.gitlab_double.image_build import double_image
 from tests.gitlab_runner.image_build import runner_images
+from tests.integration.browsing import running
 from tests.integration.desks import Desks
 from tests.integration.pipelines import RunnerPlatform
 from tests.integration.platform import DeployedPlatform, docker, from_nothing
@@ -88,17 +89,7 @@ def chromium() -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    """Chromium, without what it does by itself."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(chromium),
-            args=[
-                "--no-sandbox",
-                "--disable-quic",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ],
-        )
+def browser(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that notices nothing of containers that come and go."""
+    with running(chromium, tmp_path_factory.mktemp("browser")) as browser:
         yield browser
-        browser.close()

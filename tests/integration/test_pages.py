@@ -10,8 +10,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.integration.browsing import visiting
 from tests.integration.platform import ROOT, DeployedPlatform
 
-# Whenever a container comes or goes the machine's network changes, and the browser gives up what it loads.
-pytestmark = pytest.mark.alone
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
 SECONDS = 1000
 

@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from dap.layout import compose_dir
 from tests.integration.platform import DeployedPlatform, docker, free_ports
@@ -170,19 +170,16 @@ def test_nobody_can_take_over_the_first_setup(platform: PortainerPlatform) -> No
     assert (status, answer["details"]) == (409, "An administrator user already exists")
 
 
-def test_page_lets_its_administrator_in(platform: PortainerPlatform, chromium: Path) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
-        page = browser.new_context(ignore_https_errors=True).new_page()
-        page.goto(platform.url("portainer"))
-        page.locator("#username").fill("admin")
-        page.locator("#password").fill("not-the-password")
-        page.get_by_role("button", name="Login").click()
-        expect(page.get_by_text("Invalid credentials")).to_be_visible()
-        page.locator("#password").fill(platform.password)
-        page.get_by_role("button", name="Login").click()
-        expect(page.get_by_text("localhost", exact=True)).to_be_visible()
-        browser.close()
+def test_page_lets_its_administrator_in(platform: PortainerPlatform, browser: Browser) -> None:
+    page = browser.new_context(ignore_https_errors=True).new_page()
+    page.goto(platform.url("portainer"))
+    page.locator("#username").fill("admin")
+    page.locator("#password").fill("not-the-password")
+    page.get_by_role("button", name="Login").click()
+    expect(page.get_by_text("Invalid credentials")).to_be_visible()
+    page.locator("#password").fill(platform.password)
+    page.get_by_role("button", name="Login").click()
+    expect(page.get_by_text("localhost", exact=True)).to_be_visible()
 
 
 def test_agent_obeys_only_who_knows_the_secret(platform: PortainerPlatform) -> None:
