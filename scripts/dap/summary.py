@@ -9,6 +9,7 @@ from typing import Any
 from dap.credentials import Login
 from dap.deployment.outcome import Outcome
 from dap.dev.hosts import Seen
+from dap.dev.quota import readable
 from dap.dev.working import KnownContainer
 from dap.gitlab.ci import KnownRunner
 from dap.gpus.listing import KnownGpu
@@ -126,6 +127,7 @@ def of_dev_containers(
             *(one.name, one.user, one.environment, one.host, str(one.port or "-")),
             f"{one.state}, outdated" if one.outdated and one.state == "running" else one.state,
             *(_seen(one.seen, now) if one.seen else ["-"] * 5),
+            _home(one),
             one.page or "-",
         ]
         for one in containers
@@ -142,10 +144,12 @@ def of_dev_containers(
         "KERNELS",
         "CPU",
         "IMAGE BUILT",
+        "HOME",
         "PAGE",
     ]
     lines = [table(head, rows) if rows else "No development containers."]
     lines += [f"{host}: {reason}" for host, reason in unreached.items()]
+    lines += _homes(containers)
     old = [one.name for one in containers if one.outdated and one.state == "running" and one.port]
     if old:
         lines.append(f"next: dap -e {inventory} dev recreate {old[0]}, which ends what runs in it")
@@ -163,6 +167,22 @@ def _seen(seen: Seen, now: datetime) -> list[str]:
         f"{seen.cpu:.1f}",
         f"{age(seen.image_built, now)} ago" if seen.image_built else "-",
     ]
+
+
+def _home(one: KnownContainer) -> str:
+    used = one.seen.home_used if one.seen else None
+    parts = [] if used is None else [readable(used)]
+    parts += [f"of {readable(one.home_limit)}"] if one.home_limit else []
+    return " ".join(parts) or "-"
+
+
+def _homes(containers: Sequence[KnownContainer]) -> list[str]:
+    """What there is to say of homes that are larger than they are to be, and of limits that nobody keeps."""
+    there = [(one, one.seen) for one in containers if one.home_limit and one.seen]
+    full = [one for one, seen in there if (seen.home_used or 0) >= one.home_limit]
+    lines = [*dict.fromkeys(f"{one.host}: the home of {one.user} is full: {_home(one)}" for one in full)]
+    watched = dict.fromkeys(one.host for one, seen in there if not seen.home_kept)
+    return lines + [f"{host}: limits of homes are only watched there, not kept" for host in watched]
 
 
 def _kernels(seen: Seen, now: datetime) -> str:

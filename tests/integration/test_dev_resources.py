@@ -9,7 +9,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import yaml
 from tests.integration.desks import ALICE, BOB, Desks, running
 from tests.integration.disks import mounted
 from tests.integration.platform import BIN, docker, free_ports
+from tests.integration.small import change_settings
 
 # What the program may take besides what the engine takes for a bare container of the same image, on 2 cores.
 MORE_SECONDS = 1.5
@@ -140,6 +141,52 @@ def test_full_home_lets_its_user_in_and_says_so(desks: Desks, tmp_path: Path) ->
             assert int(told.split()[-1]) > 0
         finally:
             desks.must("dev", "remove", "full")
+
+
+def test_home_that_is_too_large_is_told_at_login_and_in_the_list(desks: Desks) -> None:
+    before = change_settings(desks, homes={"size": "16m"})
+    try:
+        desks.must("dev", "create", "carol", "--environment=python", "--name=large", "--memory=128m")
+        desks.configure_client()
+
+        def ssh(command: str) -> str:
+            return desks.try_ssh("carol", "large", command, "-tt").stdout.replace("\r", "")
+
+        def listed() -> dict[str, Any]:
+            containers = json.loads(desks.must("dev", "list", "--json"))["containers"]
+            return next(one for one in containers if one["name"] == "large")
+
+        assert "at most\n" in ssh("cat /run/dap/motd")
+        note = desks.data / "homes" / "carol" / ".cache" / "dap" / "home_size"
+        wait_for(note.exists)
+        assert "WARNING" not in ssh("bash -lc true")
+        first = listed()
+        assert first["home_used"] < first["home_limit"] == 16 * 1024**2
+        assert first["home_kept"] is False
+        ssh("head -c 20M /dev/urandom >data")
+        # It is not looked at again at once.
+        assert listed()["home_used"] == first["home_used"]
+        os.utime(note, (0, 0))
+        ssh("true")
+        wait_for(lambda: listed()["home_used"] > 20 * 1024**2)
+        warning = r"WARNING: /home/carol holds 2\d MB, and is to hold 16 MB at most\. Make room\.\n"
+        assert re.search(warning, ssh("bash -lc true"))
+        text = desks.must("dev", "list")
+        (host,) = {one["host"] for one in json.loads(desks.must("dev", "list", "--json"))["containers"]}
+        told = rf"^{host}: the home of carol is full: 2\d\.\d MiB of 16 MiB\n"
+        assert re.search(
+            rf"{told}{host}: limits of homes are only watched there, not kept$", text, re.MULTILINE
+        )
+    finally:
+        desks.must("dev", "remove", "large", "--with-home", "--yes")
+        desks.settings_file.write_text(before, encoding="utf-8")
+
+
+def wait_for(state: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not state():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.measures

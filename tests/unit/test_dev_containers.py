@@ -236,6 +236,23 @@ def test_idle_container_knows_when_to_end_what_runs_in_it_and_its_user_too(
     assert (told.encode() in files["live/motd"]) == bool(written)
 
 
+@pytest.mark.parametrize(
+    ("of_all", "own", "limit", "told"),
+    [
+        (None, None, b"", b"your home: stays, on main\n"),
+        ("50g", None, b"52428800\n", b"your home: stays, on main; 50g at most\n"),
+        ("50g", "2t", b"2147483648\n", b"your home: stays, on main; 2t at most\n"),
+    ],
+)
+def test_home_has_the_limit_of_its_user_or_that_of_all(
+    folder: Path, of_all: str | None, own: str | None, limit: bytes, told: bytes
+) -> None:
+    users = [user | {"home_size": own} if own else user for user in USERS]
+    _, files = rendered_with(folder, {}, users=users, **({"homes": {"size": of_all}} if of_all else {}))
+    assert files["live/home_limit"] == limit
+    assert told in files["live/motd"]
+
+
 def test_container_without_a_page_has_nothing_of_it(folder: Path) -> None:
     service, files = rendered_with(folder, {"jupyter": False, "host": "one"}, hosts=THREE_HOSTS)
     assert "DAP_PAGE" not in service["environment"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from dap import summary
 from dap.dev.hosts import Seen
-from dap.dev.looking import COME_OR_GONE, CONNECTION, kernels_in, runs_jupyter
+from dap.dev.looking import COME_OR_GONE, CONNECTION, NOTE, kernels_in, noted, runs_jupyter
 from dap.dev.working import KnownContainer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -50,11 +52,11 @@ def test_table_says_what_is_to_be_done_next() -> None:
     ]
     assert summary.of_dev_containers(known, {"two": "cannot be reached"}, "team", NOW).splitlines() == [
         "CONTAINER   USER  ENVIRONMENT  HOST  PORT   STATE              SINCE  SSH       KERNELS    CPU"
-        "  IMAGE BUILT  PAGE",
+        "  IMAGE BUILT  HOME  PAGE",
         "ada-python  ada   python       one   22001  running, outdated  1 h    41 s ago  1 min ago  1.2"
-        "  9 d ago      https://a/",
+        "  9 d ago      -     https://a/",
         "eve-r       eve   python-r     two   22001  unknown            -      -         -          -  "
-        "  -            -",
+        "  -            -     -",
         "two: cannot be reached",
         "next: dap -e team dev recreate ada-python, which ends what runs in it",
     ]
@@ -67,6 +69,7 @@ def test_json_has_null_for_what_is_not_known() -> None:
     assert [key for key, value in unknown.items() if value is None] == [
         *(
             "outdated",
+            "home_limit",
             "since",
             "image",
             "image_id",
@@ -78,9 +81,54 @@ def test_json_has_null_for_what_is_not_known() -> None:
             "last_kernel",
             "cpu",
             "gpus",
+            "home_used",
+            "home_kept",
         ),
     ]
     assert (known["connections"], known["cpu"], known["last_login"]) == (0, 1.25, SEEN.last_login)
+
+
+def test_homes_are_told_with_their_limits_and_whether_these_are_kept() -> None:
+    gib = 1024**3
+    seen = [
+        replace(SEEN, home_used=used, home_kept=kept, host=host)
+        for used, kept, host in (
+            (61 * gib + gib // 2, False, "one"),
+            (None, True, "two"),
+            (5 << 20, True, "two"),
+        )
+    ]
+    known = [
+        KnownContainer(name, name, "python", one.host, 22001, "running", one, False, "", limit)
+        for name, one, limit in zip(("ada", "eve", "bob"), seen, (50 * gib, 50 * gib, 0), strict=True)
+    ]
+    _, *rows, full, watched = summary.of_dev_containers(known, {}, "team", NOW).splitlines()
+    told = [row.partition("9 d ago")[2].rpartition("-")[0].strip() for row in rows]
+    assert told == ["61.5 GiB of 50 GiB", "of 50 GiB", "5 MiB"]
+    assert full == "one: the home of ada is full: 61.5 GiB of 50 GiB"
+    assert watched == "one: limits of homes are only watched there, not kept"
+    assert {key: known[0].as_json()[key] for key in ("home_used", "home_limit", "home_kept")} == {
+        "home_used": 61 * gib + gib // 2,
+        "home_limit": 50 * gib,
+        "home_kept": False,
+    }
+
+
+def test_only_a_number_is_believed_of_what_a_home_says_of_itself(tmp_path: Path) -> None:
+    note = tmp_path.joinpath(*NOTE)
+    assert noted(tmp_path) is None
+    note.parent.mkdir(parents=True)
+    for written, size in ((b"2048 3\n", 2 << 20), (b"0 3600\n", None), (b"1e9 3\n", None), (b"1 2\n3", None)):
+        note.write_bytes(written)
+        assert noted(tmp_path) == size
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"4096 1\n")
+    note.unlink()
+    note.symlink_to(secret)
+    assert noted(tmp_path) is None
+    note.unlink()
+    os.mkfifo(note)
+    assert noted(tmp_path) is None
 
 
 def test_kernels_at_work_are_more_than_when_they_were_last() -> None:

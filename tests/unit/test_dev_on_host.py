@@ -112,11 +112,15 @@ def bring(folder: Path, *containers: dict[str, Any], **more: Any) -> dict[str, A
 
 def test_missing_is_made_with_files_and_home_and_then_nothing_changes(engine: Engine, folder: Path) -> None:
     box = wanted(folder, "a")
-    assert bring(folder, box) == {"changes": ["a: development container created"], "outdated": []}
+    assert bring(folder, box) == {
+        "changes": ["a: development container created"],
+        "outdated": [],
+        "watched": [],
+    }
     live = folder / "dev" / "a" / "live" / "b"
     assert (live.read_text(), live.stat().st_mode & 0o777) == ("live/b", 0o400)
     assert (folder / "data" / "homes" / "a").stat().st_mode & 0o777 == 0o700
-    assert bring(folder, box) == {"changes": [], "outdated": []}
+    assert bring(folder, box) == {"changes": [], "outdated": [], "watched": []}
 
 
 def test_running_one_is_left_alone_and_reads_its_new_logins(engine: Engine, folder: Path) -> None:
@@ -124,7 +128,7 @@ def test_running_one_is_left_alone_and_reads_its_new_logins(engine: Engine, fold
     bring(folder, box)
     newer = box | {"configuration": "newer"}
     newer["files"] = [one | {"content": base64.b64encode(b"2").decode()} for one in box["files"]]
-    assert bring(folder, newer) == {"changes": ["a: files written"], "outdated": ["a"]}
+    assert bring(folder, newer) == {"changes": ["a: files written"], "outdated": ["a"], "watched": []}
     assert engine.state == {"a": ("new", True)}
     written = {path: (folder / "dev" / "a" / path).read_text() for path in ("live/b", "config/a")}
     assert written == {"live/b": "2", "config/a": "config/a"}

@@ -91,7 +91,7 @@ def test_example_has_every_key_and_what_is_commented_out_is_valid() -> None:
         *Platform.model_fields,
         *(
             f"{section}.{key}"
-            for section in ("paths", "ports", "tls", "trust", "deploy", "gpus", "proxy", "mirrors")
+            for section in ("paths", "ports", "tls", "trust", "homes", "deploy", "gpus", "proxy", "mirrors")
             for key in example[section]
         ),
         *(f"{section}[].{key}" for section in ("users", "projects") for key in example[section][0]),

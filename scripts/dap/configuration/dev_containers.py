@@ -103,6 +103,19 @@ class DevContainer(Section):
     )
 
 
+class Homes(Section):
+    """What users' homes in development containers may hold."""
+
+    size: values.DiskSpace | None = Field(
+        default=None,
+        description=(
+            "Most that the home of each user may hold on each host, with unit `m`, `g` or `t`. Without it, as"
+            " much as there is room for."
+        ),
+        examples=["50g"],
+    )
+
+
 def name_of(user: str, environment: str) -> str:
     """What a container is called for which no name is written."""
     return re.sub(r"[._]", "-", f"{user}-{environment}")

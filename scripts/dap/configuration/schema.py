@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from dap.configuration import values
-from dap.configuration.dev_containers import DevContainer
+from dap.configuration.dev_containers import DevContainer, Homes
 from dap.configuration.gpus import GpuHosts
 from dap.configuration.rules import Settings, broken_rules
 from dap.configuration.runners import Runners
@@ -214,6 +214,11 @@ class User(Section):
             " user keeps."
         ),
         examples=[20001],
+    )
+    home_size: values.DiskSpace | None = Field(
+        default=None,
+        description="Most that the person's home may hold on each host; `homes.size` without it.",
+        examples=["200g"],
     )
     gitlab_account: values.Switch = Field(
         default=True,
@@ -509,6 +514,11 @@ class Platform(Section):
         default=(),
         description="Containers that users work in, over SSH.",
         examples=[[{"user": "ada", "environment": "python", "memory": "16g"}]],
+    )
+    homes: Homes = Field(
+        default=Homes(),
+        description="What users' homes in development containers may hold.",
+        examples=[{"size": "50g"}],
     )
     runners: Runners = Field(
         default=Runners(),

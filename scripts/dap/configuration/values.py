@@ -301,6 +301,26 @@ def memory(value: object) -> object:
     return corrected
 
 
+_LEAST_SPACE_MIB = 16
+_MIB = {"m": 1, "g": 1024, "t": 1024**2}
+
+
+def mebibytes(amount: str | None) -> int:
+    """An amount such as ``4g`` in MiB; 0 for none."""
+    return int(amount[:-1]) * _MIB[amount[-1]] if amount else 0
+
+
+def disk_space(value: object) -> object:
+    """A check of an amount of disk space."""
+    found = re.fullmatch(r"([1-9][0-9]{0,6})\s*([mgt])(i?b)?", str(value).lower(), re.A)
+    corrected = f"{found[1]}{found[2]}" if found else None
+    if mebibytes(corrected) < _LEAST_SPACE_MIB:
+        corrected = None
+    if corrected is None or corrected != value:
+        raise refusal(wording.not_disk_space(f"{_LEAST_SPACE_MIB}m", corrected))
+    return corrected
+
+
 _LEAST_MINUTES = 5
 
 
@@ -355,6 +375,7 @@ Folder = Annotated[Path, BeforeValidator(folder)]
 File = Annotated[Path, BeforeValidator(file)]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$"), BeforeValidator(email)]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$"), BeforeValidator(memory)]
+DiskSpace = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mgt]$"), BeforeValidator(disk_space)]
 Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mh]$"), BeforeValidator(duration)]
 Processors = Annotated[
     float, Field(ge=0.01, le=1024), BeforeValidator(number("a number of processors", 0.01, 1024, float))

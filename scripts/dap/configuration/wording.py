@@ -199,6 +199,11 @@ def not_memory(least: str, corrected: str | None) -> Wording:
     return Wording(f"is not an amount of memory (at least {least})", suggestion)
 
 
+def not_disk_space(least: str, corrected: str | None) -> Wording:
+    suggestion = f"write {corrected}" if corrected else "write a number with m, g or t, such as 500m or 50g"
+    return Wording(f"is not an amount of disk space (at least {least})", suggestion)
+
+
 def not_a_duration(least: str, corrected: str | None) -> Wording:
     suggestion = f"write {corrected}" if corrected else "write a number with m or h, such as 30m or 8h"
     return Wording(f"is not a length of time (at least {least})", suggestion)

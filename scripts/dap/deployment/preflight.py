@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dap.configuration.inventory import Host
+from dap.configuration.values import mebibytes
 from dap.dev.numbers import address_on, ports_on
 from dap.errors import Finding, Problems
 from dap.gpus.claims import claims_of
@@ -64,11 +65,6 @@ def wanted(site: Site, host: Host) -> dict[str, Any]:
             if services
         ],
     }
-
-
-def mebibytes(amount: str | None) -> int:
-    """An amount such as ``4g`` in MiB; 0 for none."""
-    return int(amount[:-1]) * {"m": 1, "g": 1024}[amount[-1]] if amount else 0
 
 
 def left_out(

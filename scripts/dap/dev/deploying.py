@@ -73,6 +73,11 @@ def _note(site: Site, told: Mapping[str, hosts.Answer | DapError], outcome: Outc
             f" dap -e {site.inventory.name} dev recreate {name}"
             for name in answer.outdated
         ]
+        outcome.warnings += [
+            f"{host}: homes are only watched, and not held to their limits: the file system of {folder}"
+            " has no project quotas (docs/how-to/give-development-containers.md)"
+            for folder in answer.watched
+        ]
     outcome.changes = [(change.host, change.what) for change in outcome.plan.changes]
     if service_host in failures:
         raise failures[service_host]

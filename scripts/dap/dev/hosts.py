@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from dap.configuration.inventory import Host
-from dap.dev import looking, on_host
+from dap.dev import looking, on_host, quota
 from dap.dev.rendering import Rendered, folder_of, project_of
 from dap.errors import EXIT_FAILED, EXIT_REFUSED, DapError
 from dap.hosts import scripts
@@ -27,10 +27,12 @@ class Answer:
 
     Attributes:
         outdated: containers that run as they were made, which is not how they would be made now.
+        watched: folders whose file systems do not hold homes to their limits.
     """
 
     changes: tuple[str, ...]
     outdated: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Seen:
         last_kernel: when one of them has done something last; empty where there are none.
         cpu: how many processors it takes at present.
         gpus: the devices that it has, by their CDI names.
+        home_used: the bytes in its user's home; None where nobody has looked yet.
+        home_kept: whether its file system holds homes to their limits.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Seen:
     last_kernel: str
     cpu: float
     gpus: Sequence[str] = ()
+    home_used: int | None = None
+    home_kept: bool = False
 
 
 def ask(site: Site, host: Host, platform_id: str, verb: str, **more: Any) -> Answer:
@@ -93,7 +99,7 @@ def ask(site: Site, host: Host, platform_id: str, verb: str, **more: Any) -> Ans
             "correct this, then run the same command again",
             exit_code=EXIT_REFUSED if "refused" in told else EXIT_FAILED,
         )
-    return Answer(tuple(told["changes"]), tuple(told["outdated"]))
+    return Answer(tuple(told["changes"]), tuple(told["outdated"]), tuple(told["watched"]))
 
 
 def bring_all(
@@ -120,10 +126,11 @@ def bring_all(
 def seen(site: Site, hosts: Sequence[Host]) -> tuple[list[Seen], dict[str, str]]:
     """The development containers that there are, and why hosts could not be asked, by host."""
     unreached: dict[str, str] = {}
+    request = {"project": project_of(site), "data": str(site.platform.paths.data)}
 
     def look(host: Host) -> list[Seen]:
         try:
-            told = _told(site, host, looking, {"project": project_of(site)})
+            told = _told(site, host, looking, request)
         except DapError as error:
             unreached[host.name] = error.message
             return []
@@ -138,10 +145,11 @@ def seen(site: Site, hosts: Sequence[Host]) -> tuple[list[Seen], dict[str, str]]
 
 
 def _told(site: Site, host: Host, module: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What a module says that is run on a host.
+    """What a module says that is run on a host, with the one that it imports.
 
     Raises:
         DapError: it cannot be run there.
     """
     otherwise = "its development containers cannot be looked after"
-    return scripts.told_by(site.inventory.name, host, Path(str(module.__file__)), request, otherwise)
+    modules = {one.__name__: Path(str(one.__file__)) for one in (quota, module)}
+    return scripts.told_by(site.inventory.name, host, modules, request, otherwise)

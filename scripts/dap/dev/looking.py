@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dap.dev import quota
+
 LABEL = "dap.dev"
 SAMPLE_SECONDS = 0.25
 # Of /proc/net/tcp: an open connection to the SSH server's port, 2222.
@@ -26,6 +28,9 @@ COME_OR_GONE = re.compile(
 # Where JupyterLab listens in a container.
 JUPYTER = "/run/jupyter/socket"
 LARGEST_ANSWER = 1_000_000
+# What a container has noted in its user's home: how many KiB are in that, and how long it took to find out.
+NOTE = (".cache", "dap", "home_size")
+SIZE = re.compile(rb"(\d{1,12}) \d{1,9}\n")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
@@ -44,7 +49,7 @@ def docker(*arguments: str) -> str:
     return done.stdout
 
 
-def look(project: str) -> list[dict[str, Any]]:
+def look(project: str, data: Path) -> list[dict[str, Any]]:
     """Each development container of a platform."""
     label = f"label=com.docker.compose.project={project}"
     found = docker("ps", "--all", "--quiet", "--filter", label).split()
@@ -52,7 +57,9 @@ def look(project: str) -> list[dict[str, Any]]:
     boxes = [box for box in boxes if LABEL in box["Config"]["Labels"]]
     images = built({box["Image"] for box in boxes})
     busy = processors({box["State"]["Pid"] for box in boxes if box["State"]["Running"]})
-    return [told(box, images, busy) for box in boxes]
+    users = {box["Config"]["Labels"][f"{LABEL}.user"] for box in boxes}
+    sizes = {user: size_of(data, user) for user in users}
+    return [told(box, images, busy) | sizes[box["Config"]["Labels"][f"{LABEL}.user"]] for box in boxes]
 
 
 def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, float]) -> dict[str, Any]:
@@ -80,6 +87,34 @@ def gpus_of(box: Mapping[str, Any]) -> list[str]:
     """The devices that a container was made with, by their CDI names."""
     requests = box["HostConfig"].get("DeviceRequests") or ()
     return [name for one in requests if one["Driver"] == "cdi" for name in one["DeviceIDs"] or ()]
+
+
+def size_of(data: Path, user: str) -> dict[str, Any]:
+    """How much is in a user's home, and whether its file system holds homes to their limits."""
+    home = data / "homes" / user
+    disk = None
+    with contextlib.suppress(OSError):
+        platform_id = (data / ".platform-id").read_text(encoding="utf-8").strip()
+        project = quota.project_of(platform_id, home.stat().st_uid)
+        disk = quota.Disk.of(home)
+        if disk and disk.limit(project):
+            return {"home_used": disk.used(project), "home_kept": True}
+    return {"home_used": noted(home), "home_kept": disk is not None}
+
+
+def noted(home: Path) -> int | None:
+    """The bytes in a home as a container has noted them in it; its user may have put anything there."""
+    with contextlib.ExitStack() as opened:
+        inside = None
+        try:
+            for name in (str(home), *NOTE):
+                kind = os.O_NONBLOCK if name == NOTE[-1] else os.O_DIRECTORY
+                inside = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | kind, dir_fd=inside)
+                opened.callback(os.close, inside)
+            found = SIZE.fullmatch(os.read(inside or 0, 100))
+        except OSError:
+            return None
+        return int(found[1]) * 1024 if found and int(found[1]) else None
 
 
 def built(images: Iterable[str]) -> dict[str, str]:
@@ -182,6 +217,6 @@ def used(pids: Iterable[int], groups: Mapping[str, int]) -> dict[int, dict[int, 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     """Do what is asked."""
     try:
-        return {"containers": look(request["project"])}
+        return {"containers": look(request["project"], Path(request["data"]))}
     except OSError as error:
         return {"error": error.strerror or str(error)}

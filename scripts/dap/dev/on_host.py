@@ -21,6 +21,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dap.dev import quota
+
 LABEL = "dap.dev"
 GRACE_SECONDS = 10
 WAIT_SECONDS = 30
@@ -70,6 +72,7 @@ class Host:
         self.check: bool = request.get("check", False)
         self.changes: list[str] = []
         self.outdated: list[str] = []
+        self.watched: set[str] = set()
         self.refused: list[HostError] = []
 
     def containers(self) -> dict[str, dict[str, Any]]:
@@ -126,6 +129,7 @@ class Host:
         rewritten = [one for one in kept if self.differing(one)]
         if not self.check:
             self.lay_out(wanted)
+        self.size_homes(wanted)
         if complete:
             self.remove_others(names, there)
         for one in rewritten:
@@ -167,6 +171,7 @@ class Host:
         """Remove what a user has in home and scratch on this host."""
         for folder in (self.data / "homes" / user, self.data / "scratch" / user):
             if folder.is_dir() and not self.check:
+                self.free(folder)
                 shutil.rmtree(folder)
                 self.change(user, f"{folder} removed")
 
@@ -178,6 +183,9 @@ class Host:
         for network in docker("network", "ls", "--quiet", "--filter", label).split():
             docker("network", "rm", network)
         shutil.rmtree(self.root, ignore_errors=True)
+        homes = self.data / "homes"
+        for home in sorted(homes.iterdir()) if homes.is_dir() else ():
+            self.free(home)
 
     # --- how it is done ------------------------------------------------------------------------------------
 
@@ -276,6 +284,23 @@ class Host:
                     path.chmod(mode := int(entry["mode"], 8))
                     if mode & stat.S_ISGID:
                         open_to_group(path)
+
+    def size_homes(self, wanted: Iterable[Mapping[str, Any]]) -> None:
+        """Hold homes to their limits, where their file systems do that; users hear of it in any case."""
+        homes = {one["home"]["path"]: one["home"] for one in wanted if "home" in one}
+        for path, home in homes.items():
+            folder, limit = Path(path), home["limit"]
+            if disk := quota.Disk.of(folder):
+                project = quota.project_of(self.platform_id, home["uid"])
+                if changed := quota.keep(disk, folder, project, limit, check=self.check):
+                    self.change(folder.name, changed)
+            elif limit:
+                self.watched.add(str(folder.parent))
+
+    def free(self, folder: Path) -> None:
+        """Forget the limit of a home, which nobody would know of any more."""
+        if disk := quota.Disk.of(folder):
+            disk.set_limit(quota.project_of(self.platform_id, folder.stat().st_uid), 0)
 
     def end(self, box: Mapping[str, Any]) -> None:
         """End and remove a container."""
@@ -418,4 +443,4 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": f"{error.filename}: {error.strerror}", "changes": host.changes}
     if host.refused:
         return {"error": "\n".join(map(str, host.refused)), "refused": True, "changes": host.changes}
-    return {"changes": host.changes, "outdated": host.outdated}
+    return {"changes": host.changes, "outdated": host.outdated, "watched": sorted(host.watched)}

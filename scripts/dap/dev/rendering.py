@@ -14,9 +14,8 @@ from typing import Any
 
 from dap import client_variables, http_proxy
 from dap.configuration.schema import User
-from dap.configuration.values import minutes
+from dap.configuration.values import mebibytes, minutes
 from dap.credentials import Credentials
-from dap.deployment.preflight import mebibytes
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
 from dap.dev.pages import PORT as PAGE_PORT
@@ -41,6 +40,15 @@ _NO_ADDRESS = ("127.0.0.1", "")
 
 
 @dataclass(frozen=True)
+class Home:
+    """A user's home on a host; a limit of 0 is none."""
+
+    path: str
+    uid: int
+    limit: int
+
+
+@dataclass(frozen=True)
 class Rendered:
     """A development container as its host gets it.
 
@@ -50,6 +58,7 @@ class Rendered:
         configuration: changes with anything that takes a new container to come into effect.
         files: below the container's own folder, secrets among them.
         folders: homes and the like, which stay.
+        home: the user's folder, the number that it belongs to, and the most bytes that it may hold.
         gpus: the devices that it has, by their CDI names.
     """
 
@@ -62,6 +71,7 @@ class Rendered:
     configuration: str
     files: tuple[File, ...]
     folders: tuple[Directory, ...]
+    home: Home
     gpus: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -79,6 +89,7 @@ class Rendered:
             "configuration": self.configuration,
             "files": [file.as_variables() for file in self.files],
             "folders": [folder.as_variables() for folder in self.folders],
+            "home": {"path": self.home.path, "uid": self.home.uid, "limit": self.home.limit},
         }
 
 
@@ -95,6 +106,16 @@ def folder_of(site: Site) -> Path:
 def _files(folder: Path) -> list[Path]:
     """What is to go to the host; Python's byte code of it, where there is such, is not."""
     return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def home_of(site: Site, user: User) -> Path:
+    """Where a user's home is on every host."""
+    return site.platform.paths.data / "homes" / user.name
+
+
+def limit_of(site: Site, user: User) -> int:
+    """The most bytes that a user's home may hold on a host; 0 for no limit."""
+    return mebibytes(user.home_size or site.platform.homes.size) * 1024**2
 
 
 def authority_of(credentials: Credentials) -> SshKey:
@@ -161,6 +182,7 @@ class DevRenderer:
                 *(Directory(str(data / kind / box.user.name), "0700", uid) for kind in ("homes", "scratch")),
                 *(Directory(str(data / "shared" / name), "2770", 0, gid) for name, gid in self._groups(box)),
             ),
+            Home(str(home_of(self.site, box.user)), uid, limit_of(self.site, box.user)),
             self._gpus(box),
         )
 
@@ -199,6 +221,8 @@ class DevRenderer:
                 "gpus": self._gpus(box),
                 "ssh_keys": user.ssh_keys,
                 "idle_stop": settings.idle_stop,
+                "home_limit": limit_of(site, user),
+                "home_size": user.home_size or site.platform.homes.size or "",
                 "page": site.page_url(box) if site.has_page(box) else "",
                 "keys_url": self._keys_url(user),
             },

@@ -12,7 +12,7 @@ from dap.credentials import Credentials
 from dap.dev import hosts, numbers
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of, page_of
 from dap.dev.deploying import concerned
-from dap.dev.rendering import DevRenderer, Rendered, project_of
+from dap.dev.rendering import DevRenderer, Rendered, limit_of, project_of
 from dap.errors import ConfigurationError, DapError, RefusedError
 from dap.gpus import asking, promises
 from dap.gpus.claims import of_container
@@ -31,6 +31,7 @@ class KnownContainer:
         seen: what its host says of it; None where there is nothing, or the host did not answer.
         outdated: whether it would be made in another way now; None where that is not known.
         page: the address of its JupyterLab; empty where it has none.
+        home_limit: the most bytes that its user's home may hold; 0 for no limit.
     """
 
     name: str
@@ -42,13 +43,15 @@ class KnownContainer:
     seen: hosts.Seen | None
     outdated: bool | None
     page: str = ""
+    home_limit: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``; what is not known is null."""
         found = {key: value for key, value in vars(self).items() if key != "seen"}
+        found["home_limit"] = self.home_limit or None
         more = (
             *("since", "image", "image_id", "image_built", "connections", "last_login"),
-            *("kernels", "busy_kernels", "last_kernel", "cpu", "gpus"),
+            *("kernels", "busy_kernels", "last_kernel", "cpu", "gpus", "home_used", "home_kept"),
         )
         seen = {key: getattr(self.seen, key, None) for key in more}
         return found | {key: None if value == "" else value for key, value in seen.items()}
@@ -203,6 +206,7 @@ def listed(site: Site) -> tuple[list[KnownContainer], dict[str, str]]:
                 seen=seen,
                 outdated=seen.configuration != wanted[box.name] if seen and box.name in wanted else None,
                 page=site.page_url(box) if site.has_page(box) else "",
+                home_limit=limit_of(site, box.user),
             )
         )
     # No longer configured; the next deploy removes them.

@@ -15,4 +15,5 @@ def ask(inventory: str, host: Host) -> Found:
         DapError: it cannot be asked.
     """
     script = ansible_dir() / "plugins" / "module_utils" / "dap_gpus.py"
-    return Found.of(scripts.told_by(inventory, host, script, {}, "its GPUs cannot be looked at")["gpus"])
+    modules = {script.stem: script}
+    return Found.of(scripts.told_by(inventory, host, modules, {}, "its GPUs cannot be looked at")["gpus"])
