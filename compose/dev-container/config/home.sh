@@ -20,6 +20,6 @@ if read -r size took 2>/dev/null <"${note}"; then
 fi
 begin=$(date +%s)
 # In no other program's way, and not for ever: 0 is for not known.
-size=$(ulimit -t 3600 && nice -n 19 ionice -c 3 du -skx "${HOME}" 2>/dev/null | cut -f 1)
+size=$(prlimit --cpu=3600 nice -n 19 ionice -c 3 du -skx "${HOME}" 2>/dev/null | cut -f 1)
 mkdir -p "${note%/*}"
 echo "${size:-0} $(($(date +%s) - begin))" >"${note}.new" && mv "${note}.new" "${note}"
