@@ -70,7 +70,7 @@ lock: dev-env ## Resolve the newest allowed versions into requirements.lock
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 
 ##@ Help
 .PHONY: help

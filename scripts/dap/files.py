@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,46 @@ PRIVATE_FOLDER = 0o700
 PUBLIC_FILE = 0o644
 
 _OTHERS = 0o077
+
+
+def read(path: Path) -> bytes:
+    """The content of a file; links are followed.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe would be waited for, and a device has no end.
+    """
+    with opened(path) as file:
+        return file.read()
+
+
+def required(path: Path) -> bytes:
+    """The content of a file that has to be there.
+
+    Raises:
+        RefusedError: it cannot be read, or is no file.
+    """
+    try:
+        return read(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file to be read, like `read`."""
+    # Without waiting, as opening a pipe waits for its other end.
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # noqa: SIM115  whoever asked closes it
+    try:
+        require_file(file.fileno(), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def require_file(descriptor: int, path: Path) -> None:
+    """Raise `OSError` for what is open and is no file."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "Not a file", str(path))
 
 
 def write_atomic(path: Path, content: bytes, mode: int) -> None:

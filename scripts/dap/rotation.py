@@ -16,6 +16,7 @@ from dap.configuration import wording
 from dap.credentials import PIPELINES, Credentials, given_keys
 from dap.dev.containers import AUTHORITY, host_key_of, page_of
 from dap.errors import RefusedError
+from dap.files import required
 from dap.gitlab.runners import all_runners
 from dap.layout import secrets_dir
 from dap.provisioning import desired_state
@@ -112,7 +113,7 @@ def _readers(site: Site, service: Service, name: str) -> tuple[str, ...]:
 
 def _uses_admin_secret(service: Service) -> bool:
     templates = [path for path in service.templates("secrets") if path.suffix == ".j2"]
-    return any("admin_secret" in path.read_text(encoding="utf-8") for path in templates)
+    return any(b"admin_secret" in required(path) for path in templates)
 
 
 def fixed(site: Site) -> dict[str, str]:

@@ -18,7 +18,7 @@ from dap.layout import secrets_dir
 from dap.rendering.portal import colon_fingerprint
 from dap.secrets import SecretStore
 from dap.site import Site
-from dap.trust import tls
+from dap.trust import certificates, pem, tls
 from dap.verify import Place, Result
 
 
@@ -201,7 +201,7 @@ def ca_certificate(site: Site) -> CaCertificate:
             f"{file} does not exist: the CA is made by the first deploy",
             f"dap -e {site.inventory.name} deploy",
         )
-    content = file.read_bytes()
+    content = pem.certificate_pem(certificates.read_ca_certificate(file.parent))
     return CaCertificate(content.decode(), colon_fingerprint(content))
 
 

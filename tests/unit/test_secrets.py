@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dap import files
 from dap.errors import DapError, RefusedError
 from dap.secrets import Secret, SecretStore
 from dap.secrets import format as secrets_format
@@ -542,10 +543,10 @@ def test_a_file_that_cannot_be_read_is_refused(folder: Path) -> None:
 def test_a_file_of_somebody_else_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(folder, GOOD)
 
-    def forbid(self: Path) -> bytes:
+    def forbid(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", forbid)
+    monkeypatch.setattr(files, "read", forbid)
     with pytest.raises(RefusedError) as caught:
         SecretStore.load(folder, "local")
     assert str(caught.value) == (

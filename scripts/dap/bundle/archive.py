@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import BaseModel, Field, ValidationError
+
 from dap import __version__
+from dap.configuration.wording import dotted
 from dap.errors import RefusedError
-from dap.files import unreadable, unwritable
+from dap.files import opened, unreadable, unwritable
 
 FORMAT = 1
 CONTENTS = "bundle.json"
@@ -85,6 +88,27 @@ def _header(name: str, size: int) -> bytes:
     return entry.tobuf(tarfile.GNU_FORMAT)
 
 
+class _Member(BaseModel):
+    size: int = Field(ge=0)
+    sha256: str
+
+
+class _Image(BaseModel):
+    config: str
+    layers: list[str]
+
+
+class _Contents(BaseModel):
+    """What the list of a bundle says besides its format."""
+
+    program: str
+    created: str
+    architecture: str
+    images: dict[str, _Image]
+    packages: dict[str, list[str]]
+    members: dict[str, _Member]
+
+
 @dataclass(frozen=True)
 class BundledImage:
     """An image in a bundle, by the members that it is made of."""
@@ -128,23 +152,23 @@ class Bundle:
                 f" ({__version__}) reads format {FORMAT}",
                 "use the version of dap that made it, or make it anew with this one",
             )
-        members = contents["members"]
-        for name, member in members.items():
+        listed = _listed(path, contents)
+        for name, member in listed.members.items():
             size = places.get(name, (0, -1))[1]
-            if size != member["size"]:
-                found = "is missing" if size < 0 else f"has {size} bytes and not {member['size']}"
+            if size != member.size:
+                found = "is missing" if size < 0 else f"has {size} bytes and not {member.size}"
                 raise RefusedError(f"{path} is damaged: {name} {found}", _COPY_AGAIN)
         return cls(
             path,
-            contents["program"],
-            contents["created"],
-            contents["architecture"],
+            listed.program,
+            listed.created,
+            listed.architecture,
             {
-                reference: BundledImage(image["config"], tuple(image["layers"]))
-                for reference, image in contents["images"].items()
+                reference: BundledImage(image.config, tuple(image.layers))
+                for reference, image in listed.images.items()
             },
-            {release: tuple(names) for release, names in contents["packages"].items()},
-            members,
+            {release: tuple(names) for release, names in listed.packages.items()},
+            {name: {"size": member.size, "sha256": member.sha256} for name, member in listed.members.items()},
             {name: place for name, (place, _) in places.items()},
         )
 
@@ -164,7 +188,7 @@ class Bundle:
         """
         left, digest = self.size(name), hashlib.sha256()
         try:
-            with self.path.open("rb") as file:
+            with opened(self.path) as file:
                 file.seek(self.places[name])
                 while left and (chunk := file.read(min(_CHUNK, left))):
                     digest.update(chunk)
@@ -186,9 +210,9 @@ def _read(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, Any]]:
     """
     advice = "name a file that `dap bundle create` has made"
     try:
-        with tarfile.open(path, "r:") as tar:
+        with opened(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             entries = tar.getmembers()
-            listed = next((entry for entry in entries if entry.name == CONTENTS), None)
+            listed = next((entry for entry in entries if entry.name == CONTENTS and entry.isreg()), None)
             text = tar.extractfile(listed) if listed else None
             contents = json.load(text) if text else None
     except FileNotFoundError:
@@ -199,11 +223,32 @@ def _read(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, Any]]:
         if "unexpected end" in str(error):
             raise RefusedError(f"{path} is damaged: it ends in the middle", _COPY_AGAIN) from None
         raise RefusedError(f"{path} is no bundle: it is no tar archive", advice) from None
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Brackets without end are no JSON either.
         raise RefusedError(f"{path} is damaged: {CONTENTS} is no JSON", _COPY_AGAIN) from None
     if not isinstance(contents, dict):
         raise RefusedError(f"{path} is no bundle, or was cut off: it has no {CONTENTS}", advice)
     return {entry.name: (entry.offset_data, entry.size) for entry in entries}, contents
+
+
+def _listed(path: Path, contents: Mapping[str, Any]) -> _Contents:
+    """The list, with all that a bundle needs.
+
+    Raises:
+        RefusedError: something is missing there, or is of another kind.
+    """
+    try:
+        listed = _Contents.model_validate(contents, strict=True)
+    except ValidationError as error:
+        place = dotted(error.errors(include_url=False)[0]["loc"])
+        raise RefusedError(
+            f"{path} is damaged: {CONTENTS} does not say what it should at {place}", _COPY_AGAIN
+        ) from None
+    for reference, image in listed.images.items():
+        for name in (image.config, *image.layers):
+            if name not in listed.members:
+                raise RefusedError(f"{path} is damaged: {name} of {reference} is not listed", _COPY_AGAIN)
+    return listed
 
 
 def write_tar(path: Path, files: Mapping[str, tuple[int, Iterable[bytes]]]) -> None:

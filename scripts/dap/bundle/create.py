@@ -23,7 +23,7 @@ from dap.deployment.outcome import open_log
 from dap.deployment.preflight import facts_of
 from dap.deployment.progress import Progress
 from dap.errors import DapError, Problems
-from dap.files import replaced, temporary_folder
+from dap.files import replaced, required, temporary_folder
 from dap.hosts import playbook_variables
 from dap.hosts.ansible import Run
 from dap.images.builds import Images
@@ -104,7 +104,7 @@ class Creation:
             "images": playbook_variables.of_pulls(self.site, every.pulls),
         }
         authorities = [
-            self.site.inventory.resolve(path).read_text("utf-8") for path in platform.trust.extra_cas
+            required(self.site.inventory.resolve(path)).decode() for path in platform.trust.extra_cas
         ]
         run = self._play("preflight", {"hosts": {HERE.name: wanted}, "ca_certificates": authorities})
         lacking = facts_of(run)[HERE.name].images

@@ -21,6 +21,7 @@ from dap.configuration.values import REFUSED
 from dap.configuration.wording import Fault, Location, Wording, dotted
 from dap.configuration.yamlfile import HIDDEN, YamlFile, read_yaml
 from dap.errors import ConfigurationError, Finding
+from dap.files import read
 
 __all__ = ["Host", "Inventory", "load_inventory"]
 
@@ -308,19 +309,23 @@ def _missing_file(settings: Settings, location: Location, document: YamlFile, di
 
 def _bad_authority(settings: Settings, location: Location, directory: Path) -> list[Fault]:
     # A fifth of a second to import, and few inventories have such files.
-    from cryptography import x509
+    from dap.trust import pem
 
     written = settings.get(*location)
     if not isinstance(written, str):
         return []
     try:
-        content = (directory / written).read_bytes()
+        content = read(directory / written)
     except OSError as error:
         return [Fault(location, wording.unreadable(error.strerror or "unknown error"))]
     if b"PRIVATE KEY-----" in content:
         return [Fault(location, wording.holds_private_key())]
     try:
-        x509.load_pem_x509_certificates(content)
+        content.decode()
+    except UnicodeDecodeError:
+        return [Fault(location, wording.unreadable("not UTF-8"))]
+    try:
+        pem.load_certificates(content)
     except ValueError:
         return [Fault(location, wording.no_certificate())]
     return []

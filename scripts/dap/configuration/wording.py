@@ -365,6 +365,19 @@ def contains_itself() -> Wording:
     return Wording("contains itself", "write its content without the alias")
 
 
+def too_deep(most: int) -> Wording:
+    return Wording(
+        f"is nested deeper than {most} levels", "write it with fewer brackets or dashes in each other"
+    )
+
+
+def too_many_values(most: int) -> Wording:
+    return Wording(
+        f"stands for more than {most} values, as its aliases name each other",
+        "write the values without the aliases",
+    )
+
+
 def surprising_scalar(meaning: str, quoted: str | None) -> Wording:
     return Wording(
         f"is read as {meaning} by YAML", f'put it in quotes: "{quoted}"' if quoted else f"write {meaning}"

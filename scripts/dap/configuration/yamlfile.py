@@ -15,9 +15,15 @@ from yaml.reader import ReaderError
 
 from dap.configuration import wording
 from dap.configuration.wording import Fault, Location, Wording, closest
+from dap.files import read
 
 HIDDEN = "(not shown)"
 LONGEST_VALUE = 60
+# Far above what anybody writes by hand. With aliases a few lines can stand for more than fits into memory.
+_MOST_VALUES = 100_000
+_MOST_LEVELS = 100
+# Of a value, to see whether it is secret; the search takes long where it is long, and no more is ever shown.
+_LOOKED_AT = 1000
 
 _TAG = "tag:yaml.org,2002:"
 _KNOWN_TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
@@ -89,7 +95,7 @@ def read_yaml(path: Path, opaque_tags: Collection[str] = ()) -> YamlFile:
     Values with one of ``opaque_tags`` are left to another program and become None.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         return YamlFile(faults=[Fault((), wording.unreadable("not UTF-8"))])
     except OSError as error:
@@ -110,11 +116,43 @@ def parse_yaml(text: str, opaque_tags: Collection[str] = ()) -> YamlFile:
         document.faults.append(
             Fault((), wording.syntax(line, column, "a control character", "remove the invisible character"))
         )
+    except RecursionError:
+        document.faults.append(Fault((), wording.too_deep(_MOST_LEVELS)))
     else:
-        document.parsed = True
-        if node is not None:
+        refusal = too_large(node) if node else None
+        document.parsed = refusal is None
+        if refusal:
+            document.faults.append(Fault((), refusal))
+        elif node is not None:
             document.data = _Reader(document, opaque_tags).read(node, ())
     return document
+
+
+def too_large(root: Node) -> Wording | None:
+    """Why a document is not to be read, though it can be parsed; None where it can be read."""
+    try:
+        values, levels = _size(root, {})
+    except RecursionError:
+        return wording.too_deep(_MOST_LEVELS)
+    if levels > _MOST_LEVELS:
+        return wording.too_deep(_MOST_LEVELS)
+    return wording.too_many_values(_MOST_VALUES) if values > _MOST_VALUES else None
+
+
+def _size(node: Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node stands for, one with several names counted for each, and in how many levels."""
+    if id(node) not in known:
+        # What contains itself is refused where it does.
+        known[id(node)] = (1, 1)
+        parts: list[Node] = []
+        if isinstance(node, MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, SequenceNode):
+            parts = node.value
+        inside = [_size(part, known) for part in parts]
+        levels = 1 + max((levels for _, levels in inside), default=0)
+        known[id(node)] = (1 + sum(values for values, _ in inside), levels)
+    return known[id(node)]
 
 
 def _syntax_wording(error: yaml.MarkedYAMLError) -> Wording:
@@ -222,7 +260,7 @@ def looks_secret(location: Location, text: str) -> bool:
 
     A key's file name (``tls.key: site.key``) is no secret, the same place with the key itself in it is one.
     """
-    if _SECRET_CONTENT.search(text):
+    if _SECRET_CONTENT.search(text[:_LOOKED_AT]):
         return True
     return any(isinstance(part, str) and _names_secret(part) for part in location) and not _PATH.fullmatch(
         text

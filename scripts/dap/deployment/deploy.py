@@ -26,7 +26,7 @@ from dap.deployment.selection import TAGS, Selection, select
 from dap.dev import deploying
 from dap.errors import DapError, Problems, RefusedError
 from dap.external import examine
-from dap.files import make_private_folder, temporary_folder
+from dap.files import make_private_folder, required, temporary_folder
 from dap.gitlab import runners
 from dap.gpus import promises
 from dap.hosts import ansible as hosts
@@ -292,7 +292,7 @@ class Deployment:
         """Run the preflight; without ``given``, whose data a host holds is all that is to be known."""
         # Whose data a host holds is judged here, where the secrets are, and not by the host.
         platform, inventory = self.site.platform, self.inventory
-        authorities = [inventory.resolve(path).read_text("utf-8") for path in platform.trust.extra_cas]
+        authorities = [required(inventory.resolve(path)).decode() for path in platform.trust.extra_cas]
         variables = playbook_variables.of_platform(self.site) | {
             "hosts": {
                 host.name: wanted(self.site, host) | (given[host.name].as_variables() if given else {})

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from dap.errors import RefusedError
-from dap.files import PRIVATE_FILE, make_private_folder, write_atomic
+from dap.files import PRIVATE_FILE, make_private_folder, read, write_atomic
 from dap.layout import secrets_dir, shown
 
 
@@ -19,17 +18,28 @@ def recall(inventory: str, name: str) -> dict[str, str]:
     """
     file = secrets_dir() / inventory / name
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = json.loads(read(file))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise _damaged(file, str(error)) from error
+    except OSError as error:
+        raise damaged(inventory, name, error.strerror or "unknown error") from error
+    except UnicodeDecodeError as error:
+        raise damaged(inventory, name, "it is not UTF-8") from error
+    except RecursionError as error:
+        raise damaged(inventory, name, "it is nested too deeply") from error
+    except ValueError as error:
+        raise damaged(inventory, name, str(error)) from error
     if not isinstance(kept, dict):
-        raise _damaged(file, "it holds no JSON object")
-    return {str(key): str(value) for key, value in kept.items()}
+        raise damaged(inventory, name, "it holds no JSON object")
+    for key, value in kept.items():
+        if not isinstance(value, str):
+            raise damaged(inventory, name, f"{key} is no text")
+    return kept
 
 
-def _damaged(file: Path, reason: str) -> RefusedError:
+def damaged(inventory: str, name: str, reason: str) -> RefusedError:
+    """The refusal for a record that says what no run has noted."""
+    file = secrets_dir() / inventory / name
     return RefusedError(
         f"{shown(file)} cannot be read: {reason}",
         "restore it from a backup, or remove it: the next deploy notes anew what it finds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ FIRST_UID, FIRST_PORT, FIRST_PAGE = 20000, 22001, 23001
 # Beyond those that users have, who are each a group of their own, and those that Debian gives.
 FIRST_GID = 70000
 _FILE = "dev_containers.json"
+_PLAIN = re.compile(r"[1-9][0-9]{0,9}")
+_LEAST = {"uid": 1000, "gid": FIRST_GID, "port": 1, "page": 1}
+_MOST = {"uid": 59999, "gid": 2**31 - 1, "port": 65535, "page": 65535}
 
 
 @dataclass
@@ -38,20 +42,30 @@ class Numbers:
 
 
 def recall(inventory: str) -> Numbers:
-    """What earlier runs have given."""
+    """What earlier runs have given.
+
+    Raises:
+        RefusedError: the record of it is damaged: a number that is wrong would give files to somebody else.
+    """
     found = Numbers()
+    known = {"uid": found.uids, "gid": found.gids, "port": found.ports, "page": found.pages}
     for key, value in records.recall(inventory, _FILE).items():
         kind, _, name = key.partition(" ")
-        if kind == "uid":
-            found.uids[name] = int(value)
-        elif kind == "gid":
-            found.gids[name] = int(value)
-        elif kind == "port":
-            found.ports[name] = int(value)
-        elif kind == "page":
-            found.pages[name] = int(value)
-        elif kind == "host":
+        if kind == "host":
             found.hosts.append(name)
+        elif kind not in known:
+            raise records.damaged(inventory, _FILE, f"{key} is nothing that is noted there")
+        elif not _PLAIN.fullmatch(value) or not _LEAST[kind] <= int(value) <= _MOST[kind]:
+            reason = f"{key} is {value[:20]}, and no number from {_LEAST[kind]} to {_MOST[kind]}"
+            raise records.damaged(inventory, _FILE, reason)
+        else:
+            known[kind][name] = int(value)
+    for kind in ("uid", "gid"):
+        owners: dict[int, str] = {}
+        for name, number in known[kind].items():
+            if (owner := owners.setdefault(number, name)) != name:
+                reason = f"{owner} and {name} have the same {kind}, {number}"
+                raise records.damaged(inventory, _FILE, reason)
     return found
 
 

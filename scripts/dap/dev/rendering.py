@@ -20,6 +20,7 @@ from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
 from dap.dev.pages import PORT as PAGE_PORT
 from dap.dev.pages import page_key_of
+from dap.files import required
 from dap.gpus import promises
 from dap.gpus.claims import of_container
 from dap.hosts.playbook_variables import address_of
@@ -196,7 +197,7 @@ class DevRenderer:
 
     def _file(self, path: Path, context: Mapping[str, Any], mode: str, owner: int) -> File:
         name = f"{path.parent.name}/{path.name.removesuffix('.j2')}"
-        content = render_template(path, context).encode() if path.suffix == ".j2" else path.read_bytes()
+        content = render_template(path, context).encode() if path.suffix == ".j2" else required(path)
         return File(name, content, mode, owner)
 
     def _context(self, box: DevContainer) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dap import client_variables
 from dap.configuration.schema import User
 from dap.credentials import PIPELINES, Credentials
+from dap.files import required
 from dap.gitlab import runners
 from dap.images import builds
 from dap.images.environments import variable_of
@@ -135,7 +136,7 @@ def _examples(site: Site, service: Service) -> Iterator[dict[str, Any]]:
 
 
 def _file(folder: Path, path: Path, context: dict[str, Any]) -> dict[str, Any]:
-    content, name = path.read_bytes(), path.relative_to(folder)
+    content, name = required(path), path.relative_to(folder)
     if path.suffix == ".j2":
         environment = Environment(  # noqa: S701  no HTML
             loader=FileSystemLoader(path.parent), undefined=StrictUndefined, keep_trailing_newline=True

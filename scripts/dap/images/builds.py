@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dap.files import required
 from dap.images.environments import Environment, with_parents
 from dap.layout import ROOT, compose_dir
 from dap.services.manifest import Service
@@ -64,7 +65,7 @@ def context_of(sources: Iterable[tuple[str, Path]]) -> bytes:
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
     """Add a file without what differs between two checkouts: owner, times, umask."""
-    content = path.read_bytes()
+    content = required(path)
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     entry.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644

@@ -17,6 +17,7 @@ from typing import Any
 from dap.configuration.inventory import Host
 from dap.credentials import Credentials, stable_bcrypt
 from dap.dev import pages, user_pages
+from dap.files import required
 from dap.gitlab import runners
 from dap.gitlab.runners import Here, runs_jobs
 from dap.hosts.facts import HostFacts
@@ -203,7 +204,7 @@ class Renderer:
                 content = render_template(path, context).encode()
                 relative = relative.with_suffix("")
             else:
-                content = path.read_bytes()
+                content = required(path)
             files.append(File(f"{service.name}/{relative.as_posix()}", content, mode, owner))
         return files
 

@@ -316,16 +316,25 @@ def store_lock(directory: Path, wait: float = 2.0) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE)
     except OSError as error:
-        raise DapError(
-            f"cannot write {path}: {error.strerror}", f"correct the permissions of {directory}"
-        ) from error
+        raise _no_lock(path, error) from error
     try:
+        try:
+            files.require_file(descriptor, path)
+        except OSError as error:
+            raise _no_lock(path, error) from error
         _lock(descriptor, directory, wait)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _no_lock(path: Path, error: OSError) -> DapError:
+    return DapError(
+        f"cannot write {path}: {error.strerror}",
+        f"correct the permissions of {path.parent}; what is no file there may be removed",
+    )
 
 
 def _lock(descriptor: int, directory: Path, wait: float) -> None:
@@ -348,7 +357,7 @@ def _lock(descriptor: int, directory: Path, wait: float) -> None:
 def _read(path: Path) -> bytes | None:
     """The content of the file, None where there is none."""
     try:
-        return path.read_bytes()
+        return files.read(path)
     except FileNotFoundError as error:
         # A link to a place that is not mounted is no reason to make new secrets.
         for link in (path.parent, path):

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dap.configuration.yamlfile import too_large
 from dap.errors import RefusedError
 
 FORMAT = 1
@@ -158,7 +159,12 @@ def _load(content: bytes, path: Path) -> dict[Any, Any]:
     # `from None`: the errors caught here hold the text, and with it secrets.
     try:
         text = content.decode()
-        document = yaml.load(text, _UniqueKeys)  # noqa: S506  (derived from the safe loader)
+        loader = _UniqueKeys(text)
+        node = loader.get_single_node()
+        if node is not None and too_large(node):
+            # Aliases of aliases: more than fits into memory.
+            raise ValueError
+        document = loader.construct_document(node) if node is not None else None
     except UnicodeDecodeError:
         raise RefusedError(f"{path} is not a text file", _RESTORE) from None
     except yaml.YAMLError as error:

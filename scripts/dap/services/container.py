@@ -126,7 +126,9 @@ def _pace(test: list[str]) -> dict[str, str]:
 
 def _mounts_docker_socket(own: dict[str, Any]) -> bool:
     mounts = own.get("volumes", [])
-    sources = [mount["source"] if isinstance(mount, dict) else mount.partition(":")[0] for mount in mounts]
+    sources = [
+        mount.get("source", "") if isinstance(mount, dict) else mount.partition(":")[0] for mount in mounts
+    ]
     return any(source.endswith("/docker.sock") for source in sources)
 
 

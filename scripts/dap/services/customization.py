@@ -32,3 +32,5 @@ def findings(root: Path, services: Collection[str]) -> Iterator[Finding]:
             if path.name not in (OVERRIDE, SNIPPET):
                 reason = f"means nothing in the folder of {folder.name}, a service of the platform"
                 yield Finding(shown(path), "", "", reason, f"there may be {OVERRIDE} and {SNIPPET}")
+            elif not path.is_file():
+                yield Finding(shown(path), "", "", "is not a file", "write it as a file, or remove it")

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dap.errors import ConfigurationError, Finding, RefusedError
+from dap.files import read
 from dap.secrets import Secret, vault
 from dap.trust import pem
 from dap.trust.certificates import Leaf
@@ -108,11 +109,8 @@ class _Check:
         if raw is None:
             return []
         try:
-            chain = x509.load_pem_x509_certificates(raw)
-            for certificate in chain:
-                # Both are decoded on demand only; here is the place for what is wrong with them.
-                certificate.extensions, certificate.public_key()
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+            chain = pem.load_certificates(raw)
+        except ValueError:
             found = "is damaged" if b"-----BEGIN CERTIFICATE-----" in raw else "holds no certificate in PEM"
             self.wrong(
                 _CERTIFICATE,
@@ -241,7 +239,7 @@ class _Check:
 
     def _read(self, path: str, file: Path) -> bytes | None:
         try:
-            return file.read_bytes()
+            return read(file)
         except FileNotFoundError:
             self.wrong(path, "the file does not exist", "write the path of a file on this machine")
         except OSError as error:
@@ -282,7 +280,7 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
 def load_bundle(bundle: Path) -> list[x509.Certificate]:
     """The CAs of a bundle; one that cannot be read is left out, as other programs do."""
     try:
-        blocks = _BLOCK.findall(bundle.read_bytes())
+        blocks = _BLOCK.findall(read(bundle))
     except OSError:
         return []
     found = []
@@ -291,7 +289,7 @@ def load_bundle(bundle: Path) -> list[x509.Certificate]:
         warnings.simplefilter("ignore")
         for block in blocks:
             try:
-                found.append(x509.load_pem_x509_certificate(block))
+                found += pem.load_certificates(block)
             except ValueError:
                 continue
     return found

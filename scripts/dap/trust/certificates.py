@@ -210,7 +210,7 @@ class _Request:
         # Outside of the net below: a password that is missing for the moment is no reason for a new key.
         key_pem = vault.unseal(key, self.key_file).content
         try:
-            certificates = x509.load_pem_x509_certificates(chain)
+            certificates = pem.load_certificates(chain)
             private = load_pem_private_key(key_pem, None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             return self._issue("its files were damaged", key)
@@ -218,6 +218,8 @@ class _Request:
         if reason:
             return self._issue(reason, key)
         end = certificates[0].not_valid_after_utc
+        # Without what else may stand in the files.
+        chain, key_pem = pem.certificate_pem(*certificates), pem.key_pem(private)
         return Leaf(chain, Secret(key_pem.decode()), end, False, "", self.authority.warnings)
 
     def _unfit(self, chain: list[x509.Certificate], key: PrivateKeyTypes) -> str:
@@ -336,13 +338,7 @@ def _authority(
 
 def _read_ca(certificate_file: Path, key_file: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     folder = certificate_file.parent
-    try:
-        certificate = x509.load_pem_x509_certificate(_content(certificate_file) or b"")
-        certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise _ca_refused(f"{certificate_file} is damaged", folder) from error
-    if not pem.is_authority(certificate):
-        raise _ca_refused(f"{certificate_file} is no certificate of a CA", folder)
+    certificate = read_ca_certificate(folder)
     raw = vault.unseal(_content(key_file) or b"", key_file).content
     try:
         key = load_pem_private_key(raw, None)
@@ -353,6 +349,26 @@ def _read_ca(certificate_file: Path, key_file: Path) -> tuple[x509.Certificate, 
     ):
         raise _ca_refused(f"{key_file} is not the key of {certificate_file}", folder)
     return certificate, key
+
+
+def read_ca_certificate(directory: Path) -> x509.Certificate:
+    """The certificate of the private CA that there is.
+
+    Args:
+        directory: the inventory's own folder, ``secrets/<inventory>``.
+
+    Raises:
+        RefusedError: it cannot be read, is damaged, or is none of a CA.
+    """
+    file = directory / "ca.crt"
+    try:
+        certificate = pem.load_certificates(_content(file) or b"")[0]
+        certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise _ca_refused(f"{file} is damaged", directory) from error
+    if not pem.is_authority(certificate):
+        raise _ca_refused(f"{file} is no certificate of a CA", directory)
+    return certificate
 
 
 def _ca_refused(what: str, folder: Path) -> RefusedError:
@@ -375,7 +391,7 @@ def _ca_expired(what: str, end: datetime, folder: Path) -> RefusedError:
 def _content(path: Path) -> bytes | None:
     """The content of a file, None where there is none."""
     try:
-        return path.read_bytes()
+        return files.read(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -80,6 +80,25 @@ def key_pem(key: PrivateKeyTypes) -> bytes:
     )
 
 
+def load_certificates(content: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file, at least one.
+
+    The library decodes most of a certificate on demand only; here is the place for what is wrong with it.
+
+    Raises:
+        ValueError: there is none, or one is damaged or of a kind that the library does not know.
+    """
+    try:
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:
+            certificate.public_key()
+            for name in ("subject", "issuer", "extensions", "not_valid_before_utc", "not_valid_after_utc"):
+                getattr(certificate, name)
+    except (UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return certificates
+
+
 def split_certificates(bundle: bytes) -> list[bytes]:
     """Each certificate of a PEM bundle on its own."""
-    return [certificate_pem(certificate) for certificate in x509.load_pem_x509_certificates(bundle)]
+    return [certificate_pem(certificate) for certificate in load_certificates(bundle)]

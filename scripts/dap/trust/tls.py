@@ -10,12 +10,13 @@ import certifi
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from dap.files import PUBLIC_FILE, make_private_folder, write_atomic
+from dap.errors import RefusedError
+from dap.files import PUBLIC_FILE, make_private_folder, required, write_atomic
 from dap.layout import secrets_dir, shown
 from dap.secrets import SecretStore
 from dap.services.manifest import Service
 from dap.site import Site
-from dap.trust import certificate_files, certificates
+from dap.trust import certificate_files, certificates, pem
 from dap.trust.certificates import Leaf
 
 _SYSTEM_CAS = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -57,7 +58,7 @@ def ensure(site: Site, folder: Path, store: SecretStore) -> Tls:
         ConfigurationError: what is wrong with the operator's files.
     """
     services = _services(site)
-    extra = tuple(path.read_bytes() for path in _extra_files(site))
+    extra = tuple(_extra(site))
     if site.platform.tls.mode == "files":
         leaf, public = _operators(site, services, folder)
         return Tls(dict.fromkeys(services, leaf), b"", extra, public, leaf.warnings)
@@ -81,15 +82,15 @@ def known_authorities(site: Site, folder: Path) -> list[bytes]:
     """The CAs that hosts have to trust as far as they exist already: a first deploy makes the platform's own.
 
     Raises:
-        OSError: a file cannot be read.
+        RefusedError: a file cannot be read, or the platform's own is damaged.
     """
     own = trusted_file(site, folder) if site.platform.tls.mode == "private-ca" else None
-    files = [own] if own and own.is_file() else []
-    return [path.read_bytes() for path in [*files, *_extra_files(site)]]
+    known = [pem.certificate_pem(certificates.read_ca_certificate(folder))] if own and own.exists() else []
+    return [*known, *_extra(site)]
 
 
-def _extra_files(site: Site) -> list[Path]:
-    return [site.inventory.resolve(path) for path in site.platform.trust.extra_cas]
+def _extra(site: Site) -> list[bytes]:
+    return [required(site.inventory.resolve(path)) for path in site.platform.trust.extra_cas]
 
 
 def _operators(site: Site, services: dict[str, Service], folder: Path) -> tuple[Leaf, bool]:
@@ -127,18 +128,23 @@ def trusted_file(site: Site, folder: Path) -> Path:
         return folder / "ca.crt"
     content = public_and_extra_cas(site)
     target = folder / "trusted.crt"
-    if not target.is_file() or target.read_bytes() != content:
+    if not target.is_file() or required(target) != content:
         write_atomic(target, content, PUBLIC_FILE)
     return target
 
 
 def public_and_extra_cas(site: Site) -> bytes:
     """The CAs that this machine trusts, and the site's own further ones, PEM."""
-    return b"\n".join(path.read_bytes() for path in [_SYSTEM_CAS, *_extra_files(site)] if path.is_file())
+    system = [required(_SYSTEM_CAS)] if _SYSTEM_CAS.is_file() else []
+    return b"\n".join([*system, *_extra(site)])
 
 
 def days_left(site: Site) -> dict[str, int]:
-    """Days until the certificate of each service expires."""
+    """Days until the certificate of each service expires.
+
+    Raises:
+        RefusedError: one cannot be read, or is damaged.
+    """
     now = datetime.now(UTC)
     days = {}
     for name in _services(site):
@@ -147,7 +153,13 @@ def days_left(site: Site) -> dict[str, int]:
         else:
             file = secrets_dir() / site.inventory.name / "tls" / f"{name}.crt"
         if file.is_file():
-            certificate = x509.load_pem_x509_certificate(file.read_bytes())
+            try:
+                certificate = pem.load_certificates(required(file))[0]
+            except ValueError as error:
+                raise RefusedError(
+                    f"{file} is damaged",
+                    f"dap -e {site.inventory.name} deploy issues it anew, or says what is wrong with it",
+                ) from error
             days[name] = (certificate.not_valid_after_utc - now).days
     return days
 

@@ -129,5 +129,6 @@ def _typed(text: str) -> str:
 def _public_key(file: Path) -> str:
     try:
         return file.expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RuntimeError) as error:
+        # The last is for the home folder of somebody who is not there.
         raise RefusedError(f"{file} cannot be read: {error}", "name a file that ends in .pub") from error
