@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The account of the platform's login that pipelines use.
 PIPELINES = "ci"
+# The account of the platform's registry that may only pull, and the secret with its password.
+PULLER, PULL_PASSWORD = "pull", "pull_password"
 _ADMIN_SECRETS = {"postgres": "admin_password", "s3": "root_password"}
 
 
@@ -226,6 +228,8 @@ class Credentials:
             for entry in service.manifest.credentials:
                 name = site.platform.admin_email if entry.user == "$admin_email" else entry.user
                 yield Login(entry.what, url, name, self.secret(service, entry.secret))
+            if service.manifest.provides == "images" and site.shared_environments:
+                yield Login("Environments' images, to pull", url, PULLER, self.secret(service, PULL_PASSWORD))
             if service.name == GITLAB:
                 for person in site.platform.users:
                     if first := self.first_gitlab_password(person):

@@ -98,6 +98,13 @@ class Site:
         used = any(service.manifest.environments for service in self.services.values())
         return self.chosen_environments if used else {}
 
+    @property
+    def shared_environments(self) -> Mapping[str, Environment]:
+        """The environments whose images users may pull from the platform's registry, by name."""
+        if not (self.platform.share_environments and self.providers("images")):
+            return {}
+        return {name: one for name, one in self.environments.items() if name != environments.BUILDER}
+
     def dev_environments_on(self, host: Host) -> frozenset[str]:
         """The environments of the development containers of ``host``."""
         return frozenset(one.environment for one in self.dev_containers if one.host.name == host.name)
@@ -289,7 +296,7 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
         raise ConfigurationError(findings)
     external = {name: service for name, service in services.items() if choices.is_external(service, settings)}
     reasons = choices.switched_off(services, settings)
-    if len(inventory.hosts) == 1:
+    if len(inventory.hosts) == 1 and not inventory.platform.share_environments:
         reasons |= choices.without_other_hosts(services, settings)
     if not inventory.runner_hosts:
         reasons = choices.without_runner_hosts(services) | reasons
@@ -303,7 +310,7 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     from dap.dev import numbers
     from dap.gpus import claims
 
-    checks = (_ports_twice, _unreachable, collisions.findings, numbers.findings, claims.findings)
+    checks = (_ports_twice, _unreachable, _unshared, collisions.findings, numbers.findings, claims.findings)
     wrong = [finding for check in checks for finding in check(site)]
     if wrong:
         raise ConfigurationError(wrong)
@@ -322,6 +329,18 @@ def _unreachable(site: Site) -> Iterator[Finding]:
             str(address),
             f"is reached from {here} only, and {', '.join(others)} must reach it too",
             f"write the address of {here} in the network of all hosts, or remove it",
+        )
+
+
+def _unshared(site: Site) -> Iterator[Finding]:
+    """Images that users are to pull from a registry that does not run."""
+    if site.platform.share_environments and not site.providers("images"):
+        yield Finding(
+            shown(site.inventory.platform_file),
+            "share_environments",
+            "true",
+            "needs the service registry, which is switched off",
+            "remove services.registry.enabled, or share_environments",
         )
 
 

@@ -52,7 +52,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     made = Lab(tmp_path_factory.mktemp("lab"), left_out=sorted(every - RUNNING), pulled=pulled)
     try:
         made.start()
-        made.write_inventory()
+        made.write_inventory(share_environments=True)
         made.give_images()
         without_cdi(made.machine(GPU_HOST))
         made.must("deploy")

@@ -510,6 +510,14 @@ class Platform(Section):
         ),
         examples=[["python-r", "ml"]],
     )
+    share_environments: values.Switch = Field(
+        default=False,
+        description=(
+            "Keep the environments' images in the platform's registry, with a login that may only pull, for"
+            " users who work with them on machines of their own."
+        ),
+        examples=[True],
+    )
     dev_containers: tuple[DevContainer, ...] = Field(
         default=(),
         description="Containers that users work in, over SSH.",

@@ -38,6 +38,7 @@ from dap.images import builds as images
 from dap.images import digests
 from dap.images.distribution import PASSWORD, Distribution
 from dap.images.making import images_of, make_images, staged
+from dap.images.sharing import lacking
 from dap.layout import secrets_dir
 from dap.plan.reading import foresee_new_servers, read, sealed_tokens, wanted_renewals
 from dap.provisioning import desired_state
@@ -46,7 +47,7 @@ from dap.secrets import Secret, SecretStore, ownership_conflict, store_lock
 from dap.services import choices
 from dap.site import Site
 from dap.trust import tls
-from dap.verify import refuse_unknown_checks
+from dap.verify import Place, refuse_unknown_checks
 
 # Of a deploy, what brings tokens that were just made to the runners.
 _TAKE_TOKENS = ("stack", "services")
@@ -355,6 +356,9 @@ class Deployment:
         for host, supply in supplies.items():
             work[host] += ["bundle"] * bool(supply.release)
         handed_out = distribution.handed_out({host: found.missing_tags for host, found in facts.items()})
+        if not selection:
+            place = Place(self.site, credentials, tls.trusted_file(self.site, folder))
+            handed_out = list(dict.fromkeys([*handed_out, *lacking(place)]))
         if handed_out:
             work[self.inventory.service_host.name].append("handing")
         return Prepared(

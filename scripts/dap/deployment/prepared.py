@@ -37,7 +37,7 @@ class Prepared:
         trees: files of each host, by its name.
         given: what the roles that bring a host itself into state are given, by host.
         work: those of these roles that have anything to do there.
-        handed_out: images that the service host has to bring into its registry for others.
+        handed_out: images that the service host has to bring into its registry for others, or for users.
         bundle: where images and packages come from, in place of the network.
         supplies: what each host gets from it.
         jobs_state: what the provisioning jobs take in place of their file, during a rotation or before it is

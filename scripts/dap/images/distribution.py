@@ -73,9 +73,7 @@ class Distribution:
     @property
     def address(self) -> str:
         """The registry as Docker names it; empty without one."""
-        if self.registry is None:
-            return ""
-        return f"{self.site.web_host(self.registry.manifest.web[0])}{self.site.port_suffix}"
+        return address_of(self.site)
 
     def of(self, host: Host) -> HostImages:
         """The images of ``host``."""
@@ -93,7 +91,7 @@ class Distribution:
         by_digest = [pull for pull in needed.pulls if "@" in pull.reference]
         named = {build.name: build.tag for build in needed.run}
         named |= {pull.name: pull.reference for pull in needed.pulls if pull not in by_digest}
-        handed = [HandedImage(name, tag, f"{self.address}/{_path(tag)}") for name, tag in named.items()]
+        handed = [HandedImage(name, tag, f"{self.address}/{path_of(tag)}") for name, tag in named.items()]
         # What is named by its digest cannot be given a name of ours.
         return HostImages(Images(needed.references, [], by_digest), handed)
 
@@ -123,7 +121,13 @@ class Distribution:
         return frozenset() if self.selection else self.site.dev_environments_on(host)
 
 
-def _path(reference: str) -> str:
+def address_of(site: Site) -> str:
+    """The platform's registry as Docker names it; empty without one."""
+    registry = next(iter(site.providers("images")), None)
+    return f"{site.web_host(registry.manifest.web[0])}{site.port_suffix}" if registry else ""
+
+
+def path_of(reference: str) -> str:
     """A reference as a path in another registry, in which no colon may be but that of the tag."""
     name, colon, tag = reference.rpartition(":")
     if "/" in tag or not colon:

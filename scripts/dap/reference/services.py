@@ -88,6 +88,8 @@ _SPECIAL_VARIABLES = {
     "settings": "with `provides: runner` or `cleaner`: the configuration's `runners`",
     "docker_hub": "with them: the registry that has Docker Hub's images; None without one",
     "platform_images": "with them: list of the images of all services",
+    "kept_images": "with `provides: images`: list of the images, with their tags, that the registry keeps for"
+    " users",
     "snippets": "with `provides: proxy`: what operators add to the server blocks, by service",
 }
 _SECRET_VARIABLES = {

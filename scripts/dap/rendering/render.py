@@ -21,6 +21,8 @@ from dap.files import required
 from dap.gitlab import runners
 from dap.gitlab.runners import Here, runs_jobs
 from dap.hosts.facts import HostFacts
+from dap.images import sharing
+from dap.images.distribution import address_of
 from dap.provisioning import desired_state
 from dap.rendering.portal import portal_context
 from dap.rendering.templates import as_yaml, digest_of, fragment_of, project_file, render_template
@@ -262,6 +264,10 @@ class Renderer:
             context["settings"] = site.platform.runners
             context["docker_hub"] = site.platform.mirrors.registry
             context["platform_images"] = sorted({*self.images.values()})
+        if service.manifest.provides == "images":
+            registry = address_of(site)
+            kept = [image.source.removeprefix(f"{registry}/") for image in sharing.shared(site)]
+            context["kept_images"] = kept
         if service.manifest.provides == "proxy":
             context["snippets"] = self._snippets(context)
         if service.manifest.admin_of:

@@ -143,6 +143,14 @@ class Web(ManifestSection):
         description="A container registry: Docker on every host trusts the platform's CA for this name.",
         examples=[True],
     )
+    writers: list[Identifier] = Field(
+        [],
+        description=(
+            "Accounts that may change something, where the service itself lets each account do all: from"
+            " others the proxy refuses everything but `GET` and `HEAD`."
+        ),
+        examples=[["dap"]],
+    )
     csp: Header = Field(
         "",
         description="Content-Security-Policy to send, where the service sends none.",
