@@ -23,7 +23,7 @@ GROUPS = {
         *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
         *("test_people", "test_secret_places"),
     },
-    "desks": {"test_dev_containers", "test_dev_resources"},
+    "desks": {"test_dev_certificates", "test_dev_containers", "test_dev_resources"},
     "pipelines": {"test_image_builds", "test_leftovers", "test_runner"},
 }
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.

@@ -14,7 +14,7 @@ from typing import Any
 
 from dap.configuration import wording
 from dap.credentials import PIPELINES, Credentials, given_keys
-from dap.dev.containers import AUTHORITY, host_key_of, page_of
+from dap.dev.containers import AUTHORITY, USER_AUTHORITY, host_key_of, page_of
 from dap.errors import RefusedError
 from dap.files import required
 from dap.gitlab.runners import all_runners
@@ -89,6 +89,8 @@ def _entries(site: Site) -> Iterator[Rotatable]:
             and any(server.service.manifest.projects for server in servers(site, "s3"))
         ):
             yield Rotatable(f"user.{user.name}.s3_secret_key", f"Own S3 key: {user.name}")
+    if site.platform.ssh_user_certificates:
+        yield Rotatable(USER_AUTHORITY, "SSH certificates of users: what signs them")
     names = [user.name for user in site.platform.users if not user.disabled]
     for name in ("admin", *names, *([PIPELINES] if GITLAB in site.services else [])):
         yield Rotatable(f"user.{name}.password", f"Platform login: {name}", length=24)

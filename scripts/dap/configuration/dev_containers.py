@@ -122,7 +122,7 @@ def name_of(user: str, environment: str) -> str:
 
 
 def containers_have_users(settings: Settings) -> Iterator[Fault]:
-    """The user of a development container is one of `users`, and has an SSH key, or those of GitLab."""
+    """The user of a development container is one of `users`, and has a key, GitLab's or certificates."""
     users = {
         name: index
         for index in range(settings.size("users"))
@@ -139,6 +139,7 @@ def containers_have_users(settings: Settings) -> Iterator[Fault]:
         elif not settings.is_faulty("users", users[user]) and not (
             settings.size("users", users[user], "ssh_keys")
             or settings.get("users", users[user], "ssh_keys_from_gitlab")
+            or settings.get("ssh_user_certificates")
         ):
             yield Fault(location, wording.user_without_key(f"users[{users[user]}]"))
 

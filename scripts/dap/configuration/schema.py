@@ -528,6 +528,14 @@ class Platform(Section):
         description="What users' homes in development containers may hold.",
         examples=[{"size": "50g"}],
     )
+    ssh_user_certificates: values.Duration | None = Field(
+        default=None,
+        description=(
+            "How long an SSH certificate that opens a user's development containers lasts at most. With it,"
+            " `dap user certify` makes such certificates; without it, no container takes any."
+        ),
+        examples=["12h"],
+    )
     runners: Runners = Field(
         default=Runners(),
         description="What runs the jobs of GitLab's pipelines on the runner hosts.",

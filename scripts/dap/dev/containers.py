@@ -15,6 +15,8 @@ from dap.images.environments import BUILDER
 
 # Of the texts in the store that the SSH authority and the host keys are made of.
 AUTHORITY = "ssh.authority"
+# Of the text that the authority for users' certificates is made of.
+USER_AUTHORITY = "ssh.user_authority"
 
 
 def host_key_of(name: str) -> str:

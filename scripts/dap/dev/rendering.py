@@ -16,6 +16,7 @@ from dap import client_variables, http_proxy
 from dap.configuration.schema import User
 from dap.configuration.values import mebibytes, minutes
 from dap.credentials import Credentials
+from dap.dev import certificates
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
 from dap.dev.pages import PORT as PAGE_PORT
@@ -155,6 +156,7 @@ class DevRenderer:
             File("live/host_key-cert.pub", f"{certificate}\n".encode(), "0400", uid),
         ]
         service = self._service(box, fragment_of(folder / "compose.yaml.j2", context, box.name))
+        live += [File(f"live/{name}", content, "0400", uid) for name, content in self._certificates.items()]
         # The rest of `live` is read again at each login.
         told = [as_yaml(service), *(file.content for file in config), certificate.encode()]
         if self.site.has_page(box):
@@ -186,6 +188,17 @@ class DevRenderer:
             Home(str(home_of(self.site, box.user)), uid, limit_of(self.site, box.user)),
             self._gpus(box),
         )
+
+    @cached_property
+    def _certificates(self) -> dict[str, bytes]:
+        """Which certificates of users count. Also where none do: a server without its list lets nobody in."""
+        if not self.site.platform.ssh_user_certificates:
+            return {"user_authority": b"", "revoked_certificates": b""}
+        authority = certificates.authority_of(self.credentials)
+        return {
+            "user_authority": f"{authority.public}\n".encode(),
+            "revoked_certificates": certificates.revoked(self.site.inventory.name, authority),
+        }
 
     def _gpus(self, box: DevContainer) -> tuple[str, ...]:
         """The devices of the container, by their CDI names."""
@@ -226,6 +239,7 @@ class DevRenderer:
                 "home_size": user.home_size or site.platform.homes.size or "",
                 "page": site.page_url(box) if site.has_page(box) else "",
                 "keys_url": self._keys_url(user),
+                "certificates": bool(site.platform.ssh_user_certificates),
             },
             "connect": connect(site),
             "localhost": self._localhost(),

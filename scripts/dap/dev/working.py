@@ -10,7 +10,7 @@ from dap.configuration import edits, wording
 from dap.containers import argv_on
 from dap.credentials import Credentials
 from dap.dev import hosts, numbers
-from dap.dev.containers import AUTHORITY, DevContainer, host_key_of, page_of
+from dap.dev.containers import AUTHORITY, USER_AUTHORITY, DevContainer, host_key_of, page_of
 from dap.dev.deploying import concerned
 from dap.dev.rendering import DevRenderer, Rendered, limit_of, project_of
 from dap.errors import ConfigurationError, DapError, RefusedError
@@ -98,6 +98,11 @@ def recreate(site: Site, box: DevContainer) -> None:
     _bring(site, box, recreate=[box.name])
 
 
+def refresh(site: Site, box: DevContainer) -> None:
+    """Bring a container its keys and logins of now; what runs in it goes on."""
+    _bring(site, box)
+
+
 def start(site: Site, box: DevContainer) -> None:
     """Start a container that was stopped."""
     _bring(site, box, start=[box.name])
@@ -139,6 +144,8 @@ def _bring(site: Site, box: DevContainer, **how: list[str]) -> Rendered:
     with store_lock(folder):
         store = _store(site)
         store.get(AUTHORITY)
+        if site.platform.ssh_user_certificates:
+            store.get(USER_AUTHORITY)
         store.get(host_key_of(box.name))
         if site.has_page(box):
             store.get(page_of(box.name))

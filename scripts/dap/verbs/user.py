@@ -81,11 +81,15 @@ def user_add(
 def user_disable(inventory: str, name: str, with_deploy: bool) -> None:
     """Take all logins of NAME back, and say what is left."""
     from dap import people
+    from dap.dev import certificates
     from dap.layout import secrets_dir
     from dap.secrets import SecretStore
     from dap.site import load_site
 
     people.set_disabled(load_site(inventory), name, True)
+    if certificates.recall(inventory):
+        # Should the person come back one day, these do not.
+        certificates.revoke(load_site(inventory), name)
     _told(inventory, f"Disabled {name} in", with_deploy)
     store = SecretStore.load(secrets_dir() / inventory, inventory)
     for line in people.left_with(load_site(inventory), store, name):
@@ -103,6 +107,56 @@ def user_enable(inventory: str, name: str, with_deploy: bool) -> None:
 
     people.set_disabled(load_site(inventory), name, False)
     _told(inventory, f"Enabled {name} in", with_deploy)
+
+
+@user.command("certify")
+@click.argument("name")
+@click.option(
+    "--key",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Public SSH key of the person, such as id_ed25519.pub.",
+)
+@click.option("--valid", metavar="TIME", help="For how long, such as 8h; without it, as long as may be.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="File to write; beside the key without it.",
+)
+@click.pass_obj
+def user_certify(inventory: str, name: str, key: Path, valid: str | None, output: Path | None) -> None:
+    """Sign an SSH key that opens the development containers of NAME for some hours."""
+    from dap.dev import certificates
+    from dap.site import load_site
+
+    text, made = certificates.certify(load_site(inventory), name, key, valid)
+    target = output or certificates.file_beside(key)
+    certificates.write(text, target)
+    click.echo(f"Wrote {target}: certificate {made.serial} of {name}, valid until {made.ends}.")
+    click.echo(_typed(f"To take it back: dap -e {inventory} user revoke {name} --serial {made.serial}"))
+
+
+@user.command("revoke")
+@click.argument("name")
+@click.option(
+    "--serial", "serials", multiple=True, type=int, metavar="NUMBER", help="Only this one; repeatable."
+)
+@click.pass_obj
+def user_revoke(inventory: str, name: str, serials: Sequence[int]) -> None:
+    """Take SSH certificates of NAME back, all without --serial; other logins stay."""
+    from dap.dev import certificates, working
+    from dap.site import load_site
+
+    site = load_site(inventory)
+    gone = certificates.revoke(site, name, serials)
+    for box in site.dev_containers:
+        if box.user.name == name:
+            working.refresh(site, box)
+    numbers = ", ".join(str(one.serial) for one in gone)
+    click.echo(f"Certificates of {name} that no longer count: {numbers or 'none was valid'}.")
 
 
 def _told(inventory: str, what: str, with_deploy: bool) -> None:
