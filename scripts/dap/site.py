@@ -282,14 +282,17 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
     environment_folders = environments.find_environments(
         [environments_dir(), inventory_dir(inventory_name) / "environments"]
     )
-    known, wrong_environments = environments.load_environments(environment_folders, {*services, BASE})
-    wanted = inventory.platform.environments
+    wanted, variants = inventory.platform.environments, inventory.platform.environment_variants
+    known, wrong_environments = environments.load_environments(
+        environment_folders, {*services, BASE}, variants
+    )
     dev_containers, dev_findings = resolve(inventory, environment_folders, file)
     findings = [
         *dev_findings,
         *customization.findings(roots[1], folders),
         *wrong_environments,
         *environments.unknown(wanted, environment_folders, file),
+        *environments.unknown_variants(variants, known, environment_folders, file),
         *choices.findings(services, inventory.platform, file),
     ]
     if findings:

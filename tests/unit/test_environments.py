@@ -147,6 +147,16 @@ def test_what_the_configuration_names_must_be_there() -> None:
             ("deep/environment.yml", "summary", "", "is required", "write summary: Python with spaCy"),
         ),
         (
+            {"deep/environment.yml": f"{UPON_BASE}variants: {{cuda: {{summary: Faster}}}}\n"},
+            (
+                "deep/environment.yml",
+                "variants.cuda",
+                "{summary: …}",
+                "has no folder",
+                "put a folder cuda beside environment.yml with its packages.txt or requirements.txt",
+            ),
+        ),
+        (
             {
                 "one/environment.yml": f"{SUMMARY}parent: two\n",
                 "two/environment.yml": f"{SUMMARY}parent: one\n",
@@ -195,6 +205,91 @@ def test_changed_parent_changes_what_is_upon_it(tmp_path: Path) -> None:
     after = tags_of(loaded(tmp_path, {**files, "base/Dockerfile": "FROM y\n"})[0])
     assert {*before} == {*after} == {"base", "own"}
     assert not {*before.values()} & {*after.values()}
+
+
+VARIANTS = "variants: {fast: {summary: Faster, gpu: true}, small: {summary: Smaller}}\n"
+VARIED_FILES = {
+    **BASE_FILES,
+    "own/environment.yml": f"{UPON_BASE}{VARIANTS}",
+    "own/packages.txt": "cowsay\n",
+    "own/setup.sh": "true\n",
+    "own/fast/packages.txt": "fortune\n",
+    "own/small/requirements.txt": "moo==1\n",
+    "upon/environment.yml": f"{SUMMARY}parent: own\n",
+}
+
+
+def test_variant_has_its_own_lists_and_all_else_of_its_environment(tmp_path: Path) -> None:
+    found = {}
+    for variant in ("", "fast", "small"):
+        roots = find_environments([tree_of(tmp_path, VARIED_FILES)])
+        every, wrong = load_environments(roots, (), {"own": variant} if variant else {})
+        assert wrong == []
+        assert every["own"].gpu is (variant == "fast")
+        _, builds = resolve({}, environments={"upon": every["upon"]})
+        assert [build.name for build in builds] == ["debian", "base", "own", "upon"]
+        found[variant] = builds
+        suite = f"trixie-{variant}" if variant else "trixie"
+        assert re.fullmatch(rf"dap/own:{suite}-[0-9a-f]{{12}}", builds[2].tag)
+    # What they are built upon is the same, what is built upon them is not.
+    assert len({builds[1].tag for builds in found.values()}) == 1
+    assert len({builds[3].tag for builds in found.values()}) == 3
+    lists = {name: contents(builds[2]) for name, builds in found.items()}
+    assert [lists[name]["packages.txt"] for name in lists] == ["cowsay\n", "fortune\n", "cowsay\n"]
+    assert lists["small"]["requirements.txt"] == "moo==1\n"
+    assert {*lists[""]} == {*lists["fast"]} == {*lists["small"]}
+    assert {one["setup.sh"] for one in lists.values()} == {"true\n"}
+    # What one of them changes changes no other.
+    (tmp_path / "own" / "fast" / "packages.txt").write_text("sl\n", encoding="utf-8")
+    again, _ = load_environments(find_environments([tmp_path]), ())
+    assert tags_of({"own": again["own"]})["own"] == found[""][2].tag
+
+
+def test_variants_that_the_configuration_names_must_be_there(tmp_path: Path) -> None:
+    every, _ = loaded(tmp_path, VARIED_FILES)
+    wanted = {"own": "fats", "upon": "fast", "onw": "fast"}
+    assert [*environments.unknown_variants(wanted, every, every, "platform.yml")] == [
+        Finding(
+            *("platform.yml", "environment_variants.own", "fats", "is not a variant of own"),
+            "did you mean fast?",
+        ),
+        Finding(
+            *("platform.yml", "environment_variants.upon", "fast", "is not a variant of upon"),
+            "remove it",
+        ),
+        Finding(
+            *("platform.yml", "environment_variants.onw", "fast"),
+            *("is for something that is not an environment", "did you mean own?"),
+        ),
+    ]
+    # Where something else is wrong, there are none to compare with.
+    assert [*environments.unknown_variants({"own": "fast"}, {}, every, "platform.yml")] == []
+
+
+def test_pytorch_for_gpus_is_locked_and_upon_the_same_python() -> None:
+    folders = find_environments([environments_dir()])
+    usual, _ = load_environments(folders, ())
+    cuda, _ = load_environments(folders, (), {"ml": "cuda"})
+    of_cpus, of_gpus = (resolve({}, environments={"ml": one["ml"]})[1] for one in (usual, cuda))
+    assert [build.tag for build in of_cpus[:-1]] == [build.tag for build in of_gpus[:-1]]
+    assert (usual["ml"].gpu, cuda["ml"].gpu) == (False, True)
+    packages = {name: contents(builds[-1]) for name, builds in (("cpus", of_cpus), ("gpus", of_gpus))}
+    assert "python3-torch" in packages["cpus"]["packages.txt"]
+    assert "==" not in packages["cpus"]["requirements.txt"]
+    assert "python3-torch" not in packages["gpus"]["packages.txt"]
+    lock = packages["gpus"]["requirements.txt"]
+    entries = re.findall(
+        r"^([a-z0-9-]+)==(\S+)[^\\]*\\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", lock, re.M
+    )
+    assert len(entries) == len(re.findall("^[a-z]", lock, re.M))
+    locked = {name: version for name, version, _ in entries}
+    assert {"torch", "triton", "nvidia-cudnn-cu13"} <= {*locked}
+    # What the parent has stays as it is there.
+    parent = (environments_dir() / "python" / "requirements.txt").read_text("utf-8")
+    there = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", parent, re.M))
+    assert {name: there[name] for name in locked.keys() & there.keys()} == {
+        name: version for name, version in locked.items() if name in there
+    }
 
 
 def test_environments_are_built_where_a_service_runs_them(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ VariableName = Annotated[
         )
     ),
 ]
+EnvironmentName = Annotated[str, StringConstraints(max_length=40), BeforeValidator(values.one_line(40))]
 PortName = Annotated[
     str, BeforeValidator(values.matching(r"[a-z][a-z0-9_]{0,39}", "is not the name of a port"))
 ]
@@ -499,10 +500,7 @@ class Platform(Section):
         description="Settings of single services, by the service's name.",
         examples=[{"mlflow": {"memory": "2g"}}],
     )
-    environments: (
-        tuple[Annotated[str, StringConstraints(max_length=40), BeforeValidator(values.one_line(40))], ...]
-        | None
-    ) = Field(
+    environments: tuple[EnvironmentName, ...] | None = Field(
         default=None,
         description=(
             "Environments whose images the hosts get: folders of `environments/`, here or in the inventory."
@@ -517,6 +515,14 @@ class Platform(Section):
             " users who work with them on machines of their own."
         ),
         examples=[True],
+    )
+    environment_variants: dict[EnvironmentName, EnvironmentName] = Field(
+        default={},
+        description=(
+            "Variants of environments that are built in place of the usual ones: `{ml: cuda}` is PyTorch for"
+            " NVIDIA's GPUs."
+        ),
+        examples=[{"ml": "cuda"}],
     )
     dev_containers: tuple[DevContainer, ...] = Field(
         default=(),

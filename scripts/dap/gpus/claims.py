@@ -91,9 +91,7 @@ def without_gpu(site: Site, name: str = "") -> list[str]:
         f"{box.name} has no GPU, and what is in its environment {box.environment} wants one:"
         f" write gpus: 1 at dev_containers[{box.index}] in {shown(site.inventory.platform_file)}"
         for box in site.dev_containers
-        if name in ("", box.name)
-        and site.known_environments[box.environment].manifest.gpu
-        and not box.settings.gpus
+        if name in ("", box.name) and site.known_environments[box.environment].gpu and not box.settings.gpus
     ]
 
 

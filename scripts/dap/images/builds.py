@@ -43,18 +43,21 @@ class Build:
     context: bytes
 
 
-def context_of(sources: Iterable[tuple[str, Path]]) -> bytes:
+def context_of(sources: Iterable[tuple[str, Path]], without: Collection[Path] = ()) -> bytes:
     """A build context as a tar archive.
 
     Args:
         sources: folder in the context (empty for its top) and folder here; of files of one name the last
             wins.
+        without: folders in those that are left out, unless they are one of them.
     """
     files = {
         (Path(prefix) / path.relative_to(folder)).as_posix(): path
         for prefix, folder in sources
         for path in folder.rglob("*")
-        if path.is_file() and not _IGNORED.intersection(path.parts)
+        if path.is_file()
+        and not _IGNORED.intersection(path.parts)
+        and not any(other != folder and path.is_relative_to(other) for other in without)
     }
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -72,9 +75,15 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-def build_of(name: str, version: str, sources: Iterable[tuple[str, Path]], upon: str) -> Build:
+def build_of(
+    name: str,
+    version: str,
+    sources: Iterable[tuple[str, Path]],
+    upon: str,
+    without: Collection[Path] = (),
+) -> Build:
     """An image to build; its tag changes with any file of the context and with what it is built upon."""
-    context = context_of(sources)
+    context = context_of(sources, without)
     digest = hashlib.sha256(upon.encode() + b"\0" + context).hexdigest()[:12]
     return Build(name, f"dap/{name}:{version}-{digest}", upon, context)
 
@@ -226,7 +235,9 @@ def resolve(
         builds[name] = build_of(name, image.build or "", sources, base.tag)
     for one in with_parents((environments or {}).values()):
         upon = builds[one.parent.name].tag if one.parent else base.tag
-        builds[one.name] = build_of(one.name, DEBIAN_SUITE, [("", folder) for folder in one.sources], upon)
+        version = f"{DEBIAN_SUITE}-{one.variant}" if one.variant else DEBIAN_SUITE
+        sources = [("", folder) for folder in one.sources]
+        builds[one.name] = build_of(one.name, version, sources, upon, one.variants)
     references = {}
     for name, service in services.items():
         image = service.manifest.image

@@ -18,7 +18,7 @@ from dap.layout import environments_dir, shown
 from dap.services.manifest import find_folders
 from dap.services.manifest_document import checked, finding
 from dap.services.manifest_schema import ManifestSection
-from dap.services.manifest_values import NAME_PATTERN, NAME_RULE, Line, Text
+from dap.services.manifest_values import NAME_PATTERN, NAME_RULE, Line, Name, Text
 
 MANIFEST = "environment.yml"
 DOCKERFILE = "Dockerfile"
@@ -26,6 +26,13 @@ BUILDER = "image-builder"
 """The environment of jobs that build images: no runner needs it that builds none, and every other does."""
 _RECIPE = "recipe"
 _SHORTEST = "summary: Python with what our models need\nparent: python"
+
+
+class Variant(ManifestSection):
+    """Another choice of packages for an environment, in a folder of its own in the environment's."""
+
+    summary: Line = Field(description="What is in it, in one line.", examples=["PyTorch for NVIDIA's GPUs"])
+    gpu: values.Switch = Field(False, description="Whether what is in it wants a GPU.", examples=[True])
 
 
 class EnvironmentManifest(ManifestSection):
@@ -48,6 +55,14 @@ class EnvironmentManifest(ManifestSection):
         examples=["large"],
     )
     gpu: values.Switch = Field(False, description="Whether what is in it wants a GPU.", examples=[True])
+    variants: dict[Name, Variant] = Field(
+        {},
+        description=(
+            "Other choices of packages, of which the configuration may name one: folders in this one, whose"
+            " files take the place of those of the same names here."
+        ),
+        examples=[{"cuda": {"summary": "PyTorch for NVIDIA's GPUs", "gpu": True}}],
+    )
 
 
 @dataclass(frozen=True)
@@ -56,18 +71,30 @@ class Environment:
 
     Attributes:
         parent: the environment that it is built upon; None for one upon the platform's own Debian.
+        variant: the one of its variants that is built; empty for none.
     """
 
     name: str
     folder: Path
     manifest: EnvironmentManifest
     parent: Environment | None = None
+    variant: str = ""
 
     @property
     def sources(self) -> list[Path]:
         """The folders of its build context, of which later ones win: without a Dockerfile the recipe, too."""
         recipe = [] if (self.folder / DOCKERFILE).is_file() else [environments_dir() / _RECIPE]
-        return [*recipe, self.folder]
+        return [*recipe, self.folder, *([self.folder / self.variant] if self.variant else [])]
+
+    @property
+    def variants(self) -> list[Path]:
+        """The folders of all variants, whose files come into no context but their own."""
+        return [self.folder / name for name in self.manifest.variants]
+
+    @property
+    def gpu(self) -> bool:
+        """Whether what is in it wants a GPU."""
+        return self.manifest.gpu or (self.variant != "" and self.manifest.variants[self.variant].gpu)
 
 
 def find_environments(roots: Iterable[Path]) -> dict[str, Path]:
@@ -82,12 +109,13 @@ def _folders(roots: Iterable[Path], marker: str) -> dict[str, Path]:
 
 
 def load_environments(
-    folders: Mapping[str, Path], reserved: Collection[str]
+    folders: Mapping[str, Path], reserved: Collection[str], variants: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Environment], list[Finding]]:
     """The environments of ``folders``, and what is wrong with them: with a finding, some are left out.
 
     Args:
         reserved: names that other images have.
+        variants: those that the configuration wants, by environment.
     """
     found: list[Finding] = []
     documents: dict[str, YamlFile] = {}
@@ -107,10 +135,11 @@ def load_environments(
         if manifest:
             manifests[name] = manifest
             faults += _faults_of_parent(name, folder, manifest, folders)
+            faults += _faults_of_variants(folder, manifest)
         found += [finding(folder / MANIFEST, fault, documents[name], EnvironmentManifest) for fault in faults]
     for name, fault in _circles(manifests):
         found.append(finding(folders[name] / MANIFEST, fault, documents[name], EnvironmentManifest))
-    return ({} if found else _linked(folders, manifests)), found
+    return ({} if found else _linked(folders, manifests, variants or {})), found
 
 
 def _faults_of_parent(
@@ -125,6 +154,13 @@ def _faults_of_parent(
         yield Fault(("parent",), Wording("is not an environment", wording.one_of(manifest.parent, others)))
 
 
+def _faults_of_variants(folder: Path, manifest: EnvironmentManifest) -> Iterator[Fault]:
+    for name in manifest.variants:
+        if not (folder / name).is_dir():
+            advice = f"put a folder {name} beside {MANIFEST} with its packages.txt or requirements.txt"
+            yield Fault(("variants", name), Wording("has no folder", advice))
+
+
 def _circles(manifests: Mapping[str, EnvironmentManifest]) -> Iterator[tuple[str, Fault]]:
     """Environments that are built upon themselves: each circle once, with its first."""
     for name in sorted(manifests):
@@ -137,7 +173,7 @@ def _circles(manifests: Mapping[str, EnvironmentManifest]) -> Iterator[tuple[str
 
 
 def _linked(
-    folders: Mapping[str, Path], manifests: Mapping[str, EnvironmentManifest]
+    folders: Mapping[str, Path], manifests: Mapping[str, EnvironmentManifest], variants: Mapping[str, str]
 ) -> dict[str, Environment]:
     made: dict[str, Environment] = {}
 
@@ -145,7 +181,10 @@ def _linked(
         if name not in made:
             manifest = manifests[name]
             parent = make(manifest.parent) if manifest.parent else None
-            made[name] = Environment(name, folders[name], manifest, parent)
+            variant = variants.get(name, "")
+            # That the configuration names one that there is not is told elsewhere.
+            known = variant if variant in manifest.variants else ""
+            made[name] = Environment(name, folders[name], manifest, parent, known)
         return made[name]
 
     return {name: make(name) for name in folders}
@@ -185,6 +224,25 @@ def unknown(names: Sequence[str] | None, folders: Collection[str], file: str) ->
         if name not in folders:
             advice = wording.one_of(name, folders)
             yield Finding(file, f"environments[{index}]", name, "is not an environment", advice)
+
+
+def unknown_variants(
+    wanted: Mapping[str, str], environments: Mapping[str, Environment], folders: Collection[str], file: str
+) -> Iterator[Finding]:
+    """Variants that the configuration asks for and that are not there.
+
+    Args:
+        environments: all that there are; none, where something is wrong with one.
+        folders: the names of all.
+    """
+    for name, variant in wanted.items():
+        where = f"environment_variants.{name}"
+        if name not in folders:
+            advice = wording.one_of(name, folders)
+            yield Finding(file, where, variant, "is for something that is not an environment", advice)
+        elif name in environments and variant not in (known := environments[name].manifest.variants):
+            advice = wording.one_of(variant, known)
+            yield Finding(file, where, variant, f"is not a variant of {name}", advice)
 
 
 def variable_of(name: str) -> str:
