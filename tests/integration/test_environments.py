@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.platform import DeployedPlatform, docker
+from tests.integration.small import change_settings
 from tests.unit.platforms import tree_of
 
 # A development container's rights, with a user number that the image does not know.
@@ -87,7 +88,8 @@ def platform(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """An inventory with an environment of its own, whose images are built; nothing is deployed."""
     own = DeployedPlatform(tmp_path_factory.mktemp("environments"))
     own.write_inventory()
-    files = {"environment.yml": "summary: For a test\nparent: base\nsize: small\n", "packages.txt": "tree\n"}
+    manifest = "summary: For a test\nparent: base\nsize: small\nvariants: {bare: {summary: Without a tree}}\n"
+    files = {"environment.yml": manifest, "packages.txt": "tree\n", "bare/packages.txt": "# Nothing.\n"}
     tree_of(own.inventory / "environments" / own.name, files)
     try:
         own.must("image", "build", "python-r", own.name)
@@ -192,3 +194,19 @@ def test_bill_of_materials_has_the_packages_of_all_managers(platform: DeployedPl
     pinned = {line.split("==")[0] for line in locked.splitlines() if "==" in line and ";" not in line}
     assert {f"pkg:pypi/{name}" for name in pinned} <= names
     assert len({one["bom-ref"] for one in told["components"]}) == len(told["components"])
+
+
+def test_variant_is_an_image_of_its_own_upon_the_same_and_says_so(platform: DeployedPlatform) -> None:
+    name = platform.name
+    usual = images(platform)[name]
+    before = change_settings(platform, environment_variants={name: "bare"})
+    try:
+        platform.must("image", "build", name)
+        bare = images(platform)[name]
+        assert f" dap/{name}:trixie-bare-" in f" {platform.must('image', 'list')}".replace("\n", " ")
+    finally:
+        platform.settings_file.write_text(before, encoding="utf-8")
+    assert bare["tag"].startswith(f"dap/{name}:trixie-bare-")
+    assert bare["digest"] != usual["digest"] and bare["parent"] == usual["parent"]
+    assert said(bare["tag"], "", "sh", "-c", "command -v tree bc || echo neither") == "neither"
+    assert images(platform)[name]["tag"] == usual["tag"]
