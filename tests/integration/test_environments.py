@@ -203,10 +203,8 @@ def test_variant_is_an_image_of_its_own_upon_the_same_and_says_so(platform: Depl
     try:
         platform.must("image", "build", name)
         bare = images(platform)[name]
-        assert f" dap/{name}:trixie-bare-" in f" {platform.must('image', 'list')}".replace("\n", " ")
     finally:
         platform.settings_file.write_text(before, encoding="utf-8")
     assert bare["tag"].startswith(f"dap/{name}:trixie-bare-")
     assert bare["digest"] != usual["digest"] and bare["parent"] == usual["parent"]
     assert said(bare["tag"], "", "sh", "-c", "command -v tree bc || echo neither") == "neither"
-    assert images(platform)[name]["tag"] == usual["tag"]
