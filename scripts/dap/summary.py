@@ -122,11 +122,14 @@ def of_dev_containers(
     containers: Sequence[KnownContainer], unreached: Mapping[str, str], inventory: str, now: datetime
 ) -> str:
     """The answer of ``dap dev list``."""
+    with_gpus = any(one.seen and one.seen.gpus for one in containers)
     rows = [
         [
             *(one.name, one.user, one.environment, one.host, str(one.port or "-")),
             f"{one.state}, outdated" if one.outdated and one.state == "running" else one.state,
-            *(_seen(one.seen, now) if one.seen else ["-"] * 5),
+            *(_busy(one.seen, now) if one.seen else ["-"] * 4),
+            *([_gpus(one.seen)] if with_gpus else []),
+            f"{age(one.seen.image_built, now)} ago" if one.seen and one.seen.image_built else "-",
             _home(one),
             one.page or "-",
         ]
@@ -143,6 +146,7 @@ def of_dev_containers(
         "SSH",
         "KERNELS",
         "CPU",
+        *(["GPU"] if with_gpus else []),
         "IMAGE BUILT",
         "HOME",
         "PAGE",
@@ -158,15 +162,20 @@ def of_dev_containers(
     return "\n".join(lines)
 
 
-def _seen(seen: Seen, now: datetime) -> list[str]:
+def _busy(seen: Seen, now: datetime) -> list[str]:
     last = f"{age(seen.last_login, now)} ago" if seen.last_login else "-"
     return [
         age(seen.since, now),
         f"{seen.connections} now" if seen.connections else last,
         _kernels(seen, now),
         f"{seen.cpu:.1f}",
-        f"{age(seen.image_built, now)} ago" if seen.image_built else "-",
     ]
+
+
+def _gpus(seen: Seen | None) -> str:
+    if seen is None or not seen.gpus or seen.state != "running":
+        return "-"
+    return "unknown" if seen.gpu is None else f"{seen.gpu} %"
 
 
 def _home(one: KnownContainer) -> str:

@@ -14,14 +14,30 @@ GPU_HOST = "runner2"
 # Two names for one device, as NVIDIA's tool writes them. What is behind them gives zeroes.
 NAMES = {0: ("0", "GPU-a0"), 1: ("1", "GPU-a1"), 2: ("2", "GPU-a2")}
 SPEC = "/etc/cdi/nvidia.yaml"
-_LISTED = "/usr/local/share/gpus"
-_DRIVER = f'#!/bin/sh\nfor one in $(cat {_LISTED}); do echo "GPU $one: Stand-in (UUID: GPU-a$one)"; done\n'
+_LISTED, _USE, _TOOL = "/usr/local/share/gpus", "/usr/local/share/gpu-use", "/usr/local/bin/nvidia-smi"
+# In a container, where the spec brings it, it is asked what the GPU does; on the machine, what there is.
+_DRIVER = f"""\
+#!/bin/sh
+case "$*" in
+"--query-gpu=utilization.gpu --format=csv,noheader,nounits")
+  echo asked >>/tmp/asked
+  use=$(cat {_USE})
+  test "$use" != hangs || sleep 1000
+  echo "$use" ;;
+*) for one in $(cat {_LISTED}); do echo "GPU $one: Stand-in (UUID: GPU-a$one)"; done ;;
+esac
+"""
 _TOOLKIT = f"""#!/bin/sh
 set -eu
 test "$1 $2" = "cdi generate"
 {{
   printf -- '---\\ncdiVersion: 0.5.0\\ncontainerEdits:\\n  env:\\n'
-  printf -- '  - NVIDIA_VISIBLE_DEVICES=void\\ndevices:\\n'
+  printf -- '  - NVIDIA_VISIBLE_DEVICES=void\\n  mounts:\\n'
+  for one in {_TOOL} {_USE}; do
+    printf -- '  - containerPath: %s\\n    hostPath: %s\\n' "$one" "$one"
+    printf -- '    options:\\n    - ro\\n    - bind\\n'
+  done
+  echo 'devices:'
   for one in $(cat {_LISTED}); do
     for name in "$one" "GPU-a$one"; do
       printf -- '- containerEdits:\\n    deviceNodes:\\n    - path: /dev/dap-gpu%s\\n' "$one"
@@ -52,7 +68,8 @@ def give_gpus(machine: Machine) -> None:
     made = "; ".join(f"mknod --mode 666 /dev/dap-gpu{number} c 1 5" for number in NAMES)
     machine.run("sh", "-ec", f"mkdir --parents {_ARCHIVE}/package/DEBIAN {_ARCHIVE}/package/usr/bin; {made}")
     plug_in(machine, NAMES)
-    machine.write("/usr/local/bin/nvidia-smi", _DRIVER, 0o755)
+    use_gpus(machine, "0")
+    machine.write(_TOOL, _DRIVER, 0o755)
     machine.write(f"{_ARCHIVE}/package/DEBIAN/control", _CONTROL)
     machine.write(f"{_ARCHIVE}/package/usr/bin/nvidia-ctk", _TOOLKIT, 0o755)
     machine.run("dpkg-deb", "--build", f"{_ARCHIVE}/package", f"{_ARCHIVE}/toolkit.deb")
@@ -66,12 +83,17 @@ def give_gpus(machine: Machine) -> None:
 def take_gpus(machine: Machine) -> None:
     """Leave the machine without driver, toolkit and spec."""
     machine.run("dpkg", "--purge", "nvidia-container-toolkit")
-    machine.run("rm", "--recursive", SPEC, _ARCHIVE, _SOURCE, _LISTED, "/usr/local/bin/nvidia-smi")
+    machine.run("rm", "--recursive", SPEC, _ARCHIVE, _SOURCE, _LISTED, _USE, _TOOL)
 
 
 def plug_in(machine: Machine, gpus: Collection[int]) -> None:
     """Let the machine have just these GPUs, as its driver sees it."""
     machine.write(_LISTED, "".join(f"{number}\n" for number in gpus))
+
+
+def use_gpus(machine: Machine, use: str) -> None:
+    """Let the driver say this of what a GPU has calculated; it may also be that it hangs."""
+    machine.write(_USE, f"{use}\n")
 
 
 def write_spec(machine: Machine) -> None:

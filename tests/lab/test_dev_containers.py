@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import yaml
 from tests.end_to_end.pipeline import EXAMPLE
 from tests.integration.desks import make_key
 from tests.integration.small import change_settings
-from tests.lab.gpus import GPU_HOST, NAMES, SPEC, give_gpus, plug_in, take_gpus, write_spec
+from tests.lab.gpus import GPU_HOST, NAMES, SPEC, give_gpus, plug_in, take_gpus, use_gpus, write_spec
 from tests.lab.jobs import ended, project
 from tests.lab.laboratory import Lab
 from tests.lab.machine import wait_for
@@ -243,6 +244,45 @@ def test_container_sees_its_devices_and_no_others(lab: Lab, with_gpus: Desk) -> 
     assert with_gpus.ssh("any", "head -c 1000 /dev/dap-gpu1 | wc -c; cat /run/dap/motd").startswith(
         "1000\n\n"
     )
+
+
+def test_gpu_at_work_is_told_and_keeps_what_runs_from_being_ended(lab: Lab, with_gpus: Desk) -> None:
+    machine, box = lab.machine(GPU_HOST), "dap-dev-any"
+    inside = ["docker", "exec", box, "sh", "-c"]
+
+    def told() -> tuple[int | None, str]:
+        every = json.loads(lab.must("dev", "list", "--json"))["containers"]
+        (use,) = (one["gpu"] for one in every if one["name"] == "any")
+        row = next(line for line in lab.must("dev", "list").splitlines() if line.startswith("any "))
+        return use, re.split("  +", row)[10]
+
+    def lives() -> bool:
+        return "sleep 1000" in machine.run("docker", "top", box, "-eo", "pid,args")
+
+    # As it is started with the container, but for its limits, which are of minutes.
+    quick = ["--env", "DAP_IDLE_SECONDS=3", "--env", "DAP_IDLE_LOOK_SECONDS=1"]
+    idle = ["docker", "exec", "--detach", *quick, box, "sh", "-c", "exec sh /etc/dap/idle.sh >/proc/1/fd/1"]
+    try:
+        use_gpus(machine, "hangs")
+        assert told() == (None, "unknown")
+        use_gpus(machine, "40")
+        assert told() == (40, "40 %")
+        with_gpus.ssh("any", "setsid sleep 1000 >/dev/null 2>&1 </dev/null &")
+        # Neither a GPU at work nor one of which nobody can tell, as of a part of one, counts as idle.
+        machine.run(*idle)
+        for use in ("40", "[N/A]"):
+            use_gpus(machine, use)
+            machine.run(*inside, "rm --force /tmp/asked")
+            wait_for(
+                lambda: machine.succeeds(*inside, "test $(wc -l </tmp/asked) -ge 6"), 60, "it has looked"
+            )
+            assert lives()
+        use_gpus(machine, "0")
+        wait_for(lambda: not lives(), 60, "what was idle has ended")
+        assert told() == (0, "0 %")
+    finally:
+        use_gpus(machine, "0")
+        machine.succeeds(*inside, "pkill -f idle.sh; rm /tmp/asked")
 
 
 def test_job_sees_the_devices_of_its_runner(lab: Lab, desk: Desk, client: gitlab.Gitlab) -> None:

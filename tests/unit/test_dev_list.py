@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from dap import summary
 from dap.dev.hosts import Seen
-from dap.dev.looking import COME_OR_GONE, CONNECTION, NOTE, kernels_in, noted, runs_jupyter
+from dap.dev.looking import COME_OR_GONE, CONNECTION, NOTE, busiest, kernels_in, noted, runs_jupyter
 from dap.dev.working import KnownContainer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -81,6 +82,7 @@ def test_json_has_null_for_what_is_not_known() -> None:
             "last_kernel",
             "cpu",
             "gpus",
+            "gpu",
             "home_used",
             "home_kept",
         ),
@@ -136,6 +138,29 @@ def test_kernels_at_work_are_more_than_when_they_were_last() -> None:
     known = KnownContainer("ada-python", "ada", "python", "one", 22001, "running", busy, False)
     _, row = summary.of_dev_containers([known], {}, "team", NOW).splitlines()
     assert "  1 at work  " in row
+
+
+def test_what_gpus_do_is_told_where_there_are_any() -> None:
+    def row(**changes: object) -> list[str]:
+        seen = replace(SEEN, **changes)  # type: ignore[arg-type]
+        known = KnownContainer("ada-python", "ada", "python", "one", 22001, seen.state, seen, False)
+        head, told = summary.of_dev_containers([known], {}, "team", NOW).splitlines()
+        return re.split("  +", told)[head.split().index("CPU") :][:2] if "GPU" in head else []
+
+    assert row() == []
+    one = ["nvidia.com/gpu=0"]
+    assert row(gpus=one, gpu=0) == ["1.2", "0 %"]
+    assert row(gpus=one, gpu=87) == ["1.2", "87 %"]
+    assert row(gpus=one) == ["1.2", "unknown"]
+    assert row(gpus=one, state="exited") == ["1.2", "-"]
+
+
+def test_busiest_gpu_counts_and_what_is_no_number_is_not_known() -> None:
+    assert busiest("0\n") == 0
+    assert busiest("3\n97\n0\n") == 97
+    for wrong in ("", "[N/A]\n", "5\n[Not Supported]\n", "NVIDIA-SMI has failed\n"):
+        with pytest.raises(ValueError, match=r"empty|invalid literal"):
+            busiest(wrong)
 
 
 def test_kernels_are_counted_and_no_more_is_believed_of_them() -> None:

@@ -53,6 +53,8 @@ class Seen:
         gpus: the devices that it has, by their CDI names.
         home_used: the bytes in its user's home; None where nobody has looked yet.
         home_kept: whether its file system holds homes to their limits.
+        gpu: how much the busiest of them calculates at present, in percent; None where it has none, or where
+            nobody can tell.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Seen:
     gpus: Sequence[str] = ()
     home_used: int | None = None
     home_kept: bool = False
+    gpu: int | None = None
 
 
 def ask(site: Site, host: Host, platform_id: str, verb: str, **more: Any) -> Answer:

@@ -12,6 +12,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ LARGEST_ANSWER = 1_000_000
 # What a container has noted in its user's home: how many KiB are in that, and how long it took to find out.
 NOTE = (".cache", "dap", "home_size")
 SIZE = re.compile(rb"(\d{1,12}) \d{1,9}\n")
+# For each GPU how many hundredths of the last second it has calculated. A driver in trouble may never answer.
+GPU_SECONDS = 5
+GPU_USE = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
-def docker(*arguments: str) -> str:
-    """What a Docker command prints, errors included."""
+def docker(*arguments: str, seconds: float | None = None) -> str:
+    """What a Docker command prints, errors included; `seconds` is how long it may take."""
     done = subprocess.run(  # noqa: S603  our own argv, no shell
         ["docker", *arguments],  # noqa: S607  wherever the host has it
         stdin=subprocess.DEVNULL,
@@ -43,6 +47,7 @@ def docker(*arguments: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=seconds,
     )
     if done.returncode:
         raise OSError((done.stdout.strip().splitlines() or ["no answer"])[-1])
@@ -59,11 +64,20 @@ def look(project: str, data: Path) -> list[dict[str, Any]]:
     busy = processors({box["State"]["Pid"] for box in boxes if box["State"]["Running"]})
     users = {box["Config"]["Labels"][f"{LABEL}.user"] for box in boxes}
     sizes = {user: size_of(data, user) for user in users}
-    return [told(box, images, busy) | sizes[box["Config"]["Labels"][f"{LABEL}.user"]] for box in boxes]
+    with_gpus = [box for box in boxes if box["State"]["Running"] and gpus_of(box)]
+    # Side by side, so that drivers that do not answer are waited for once.
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        uses = dict(zip((box["Id"] for box in with_gpus), pool.map(gpu_use, with_gpus), strict=True))
+    return [
+        told(box, images, busy)
+        | {"gpu": uses.get(box["Id"])}
+        | sizes[box["Config"]["Labels"][f"{LABEL}.user"]]
+        for box in boxes
+    ]
 
 
 def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, float]) -> dict[str, Any]:
-    """What there is to say of a container."""
+    """What there is to say of a container, but for its home and what its GPUs do."""
     labels, state = box["Config"]["Labels"], box["State"]
     return {
         "name": labels[LABEL],
@@ -115,6 +129,27 @@ def noted(home: Path) -> int | None:
         except OSError:
             return None
         return int(found[1]) * 1024 if found and int(found[1]) else None
+
+
+def gpu_use(box: Mapping[str, Any]) -> int | None:
+    """How much the busiest of a container's GPUs has calculated, in percent; None where nobody can tell.
+
+    The driver's own program is asked, as the CDI spec brings it into the container.
+    """
+    ask = ["exec", box["Id"], "timeout", "--kill-after=1", str(GPU_SECONDS), *GPU_USE]
+    try:
+        return busiest(docker(*ask, seconds=2 * GPU_SECONDS))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+
+
+def busiest(answer: str) -> int:
+    """The largest number of the driver's answer.
+
+    Raises:
+        ValueError: it has none, or something else besides, as for a part of a GPU.
+    """
+    return max(int(line) for line in answer.splitlines())
 
 
 def built(images: Iterable[str]) -> dict[str, str]:

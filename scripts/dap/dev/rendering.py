@@ -316,6 +316,8 @@ class DevRenderer:
             values |= {"GIT_CONFIG_SYSTEM": "/run/gitconfig", "CURL_HOME": "/run/curl"}
         if site.has_page(box):
             values["DAP_PAGE"] = site.page_url(box)
+        if gpus := self._gpus(box):
+            values["DAP_GPUS"] = str(len(gpus))
         if box.settings.idle_stop:
             values["DAP_IDLE_SECONDS"] = str(60 * minutes(box.settings.idle_stop))
         values |= client_variables.of_tracking(site)

@@ -51,7 +51,7 @@ class KnownContainer:
         found["home_limit"] = self.home_limit or None
         more = (
             *("since", "image", "image_id", "image_built", "connections", "last_login"),
-            *("kernels", "busy_kernels", "last_kernel", "cpu", "gpus", "home_used", "home_kept"),
+            *("kernels", "busy_kernels", "last_kernel", "cpu", "gpus", "gpu", "home_used", "home_kept"),
         )
         seen = {key: getattr(self.seen, key, None) for key in more}
         return found | {key: None if value == "" else value for key, value in seen.items()}
