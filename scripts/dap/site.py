@@ -16,7 +16,7 @@ from dap.dev.containers import DevContainer, resolve
 from dap.errors import ConfigurationError, DapError, Finding
 from dap.images import environments
 from dap.images.builds import BASE
-from dap.images.environments import Environment
+from dap.images.environments import CODE_SERVER, Environment
 from dap.layout import compose_dir, environments_dir, inventory_dir, shown
 from dap.services import choices, customization
 from dap.services.manifest import Port, Service, Web, find_folders, load_services
@@ -88,7 +88,7 @@ class Site:
     @property
     def environments(self) -> Mapping[str, Environment]:
         """The environments whose images hosts run, by name."""
-        of_containers = {one.environment for one in self.dev_containers}
+        of_containers = {name for one in self.dev_containers for name in self._images_of(one)}
         developed = {name: self.known_environments[name] for name in sorted(of_containers)}
         return {**self.job_environments, **developed}
 
@@ -103,11 +103,16 @@ class Site:
         """The environments whose images users may pull from the platform's registry, by name."""
         if not (self.platform.share_environments and self.providers("images")):
             return {}
-        return {name: one for name, one in self.environments.items() if name != environments.BUILDER}
+        return {name: one for name, one in self.environments.items() if name not in environments.TOOLS}
 
     def dev_environments_on(self, host: Host) -> frozenset[str]:
-        """The environments of the development containers of ``host``."""
-        return frozenset(one.environment for one in self.dev_containers if one.host.name == host.name)
+        """The environments of the development containers of ``host``, and what they get from others."""
+        boxes = [one for one in self.dev_containers if one.host.name == host.name]
+        return frozenset(name for one in boxes for name in self._images_of(one))
+
+    @staticmethod
+    def _images_of(box: DevContainer) -> set[str]:
+        return {box.environment, CODE_SERVER} if box.settings.code_server else {box.environment}
 
     def dev_beside(self, host: Host) -> bool:
         """Whether development containers may run on ``host`` beside the services that have public names."""
@@ -223,7 +228,22 @@ class Site:
 
     def has_page(self, box: DevContainer) -> bool:
         """Whether the proxy opens the page of a development container."""
-        return box.settings.jupyter and bool(self.providers("proxy"))
+        return (self.has_jupyter(box) or box.settings.code_server) and bool(self.providers("proxy"))
+
+    def has_jupyter(self, box: DevContainer) -> bool:
+        """Whether the page of a development container, where it has one, is its JupyterLab."""
+        return box.settings.jupyter and self.known_environments[box.environment].has_jupyter
+
+    def page_links(self, box: DevContainer) -> dict[str, str]:
+        """What the page of a development container opens: titles and addresses."""
+        if not self.has_page(box):
+            return {}
+        page, found = self.page_url(box), {}
+        if self.has_jupyter(box):
+            found["JupyterLab"] = page
+        if box.settings.code_server:
+            found["VS Code"] = f"{page}code/"
+        return found
 
     def page_host(self, box: DevContainer) -> str:
         """The host name of the page of a development container."""
@@ -291,7 +311,7 @@ def load_site(inventory_name: str, *, reconsider: bool = False) -> Site:
         *dev_findings,
         *customization.findings(roots[1], folders),
         *wrong_environments,
-        *environments.unknown(wanted, environment_folders, file),
+        *environments.unknown(wanted, {*environment_folders} - {environments.CODE_SERVER}, file),
         *environments.unknown_variants(variants, known, environment_folders, file),
         *choices.findings(services, inventory.platform, file),
     ]

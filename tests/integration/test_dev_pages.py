@@ -1,4 +1,4 @@
-"""JupyterLab of a development container in a real browser, through the proxy, as its user sees it."""
+"""JupyterLab and VS Code of a development container in a real browser, as their user sees them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ CONTAINER = "alice-python-r"
 MIB = 1024 * 1024
 # How much the door takes while nobody comes.
 IDLE_KIB = 12 * 1024
+# How much VS Code takes with a window open, its shared pages counted once.
+CODE_MIB = 600
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Pages(Desks):
         super().write_inventory()
         written = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
         alice, bob = written["dev_containers"]
-        alice |= {"environment": "python-r", "memory": "1500m"}
+        alice |= {"environment": "python-r", "memory": "1500m", "code_server": True}
         bob |= {"jupyter": False}
         self.settings_file.write_text(yaml.safe_dump(written), encoding="utf-8")
 
@@ -119,6 +121,70 @@ def test_cells_run_in_python_and_r_and_log_to_mlflow_with_nothing_set(
     assert 0 < (datetime.now(UTC) - datetime.fromisoformat(known["last_kernel"])).total_seconds() < 60
     browser_page.goto(f"{pages.url(CONTAINER)}/lab?reset")
     assert f"4 alice {pages.url('mlflow')} done" in run_cell(browser_page, "R", R)
+
+
+def test_vs_code_opens_a_file_and_runs_a_command_as_the_user(browser_page: Page, pages: Pages) -> None:
+    home = pages.data / "homes" / "alice"
+    (home / "greeting.py").write_text('print("hello from home")\n', encoding="utf-8")
+    assert code_memory(pages) == 0
+    browser_page.goto(f"{pages.url(CONTAINER)}/code/")
+    browser_page.locator(".explorer-folders-view").get_by_text("greeting.py").dblclick()
+    text = browser_page.locator(".editor-instance .view-lines")
+    expect(text).to_contain_text("hello from home", timeout=60 * SECONDS)
+    browser_page.keyboard.press("Control+Backquote")
+    terminal = browser_page.locator(".terminal-wrapper.active textarea")
+    proof = home / "proof"
+    command = 'echo "$(id -un) $PWD $(python greeting.py) $MLFLOW_TRACKING_URI" >proof\n'
+    deadline = time.monotonic() + 120
+    while not proof.exists() or not proof.read_text():
+        assert time.monotonic() < deadline
+        # What is typed before the shell is there is lost.
+        terminal.focus()
+        browser_page.keyboard.type(command)
+        waited = time.monotonic() + 10
+        while not proof.exists() and time.monotonic() < waited:
+            browser_page.wait_for_timeout(100)
+    assert proof.read_text() == f"alice /home/alice hello from home {pages.url('mlflow')}\n"
+    # What it is told of a file that changes comes over the same connection.
+    (home / "greeting.py").write_text('print("hello from outside")\n', encoding="utf-8")
+    expect(text).to_contain_text("hello from outside", timeout=60 * SECONDS)
+    assert 0 < code_memory(pages) < CODE_MIB
+    (known,) = (one for one in listed(pages) if one["name"] == CONTAINER)
+    assert known["code"] == f"{pages.url(CONTAINER)}/code/"
+    assert known["code_connections"] > 0
+
+
+def test_vs_code_is_its_users_alone_and_nobody_can_change_it(pages: Pages) -> None:
+    for user, headers, status in (
+        ("", {}, 401),
+        ("bob", {}, 401),
+        ("admin", {}, 401),
+        ("alice", {}, 200),
+        ("alice", {"Origin": pages.url("bob-python")}, 403),
+        ("alice", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "websocket"}, 403),
+    ):
+        with pages.visitor(user, headers) as client:
+            assert client.get("/code/healthz").status_code == status, (user, headers)
+    with pages.visitor("alice") as client:
+        assert client.get("/code").headers["location"] == "/code/"
+    sockets = pages.inside("stat", "-c", "%a %U", "/run/jupyter", "/run/jupyter/code").splitlines()
+    assert sockets == ["700 alice", "600 alice"]
+    assert pages.inside("sh", "-c", "touch /opt/code-server/x 2>&1 || true").endswith(
+        "Read-only file system\n"
+    )
+    # One copy for all containers of the host, root's.
+    (program,) = (pages.root / "dev" / ".programs").iterdir()
+    assert (program.stat().st_uid, program.name.partition("-trixie-")[0]) == (0, "code-server")
+
+
+def code_memory(pages: Pages) -> int:
+    """The memory in MiB of VS Code's processes, with each shared page counted once."""
+    script = (
+        "for one in $(pgrep -f ^/opt/code-server/bin/node); do"
+        " sed -n 's/^Pss: *//p' /proc/$one/smaps_rollup 2>/dev/null; done; true"
+    )
+    found = pages.inside("sh", "-c", script)
+    return sum(int(line.split()[0]) for line in found.splitlines()) // 1024
 
 
 def listed(pages: Pages) -> list[dict[str, Any]]:
@@ -208,7 +274,8 @@ def test_users_find_what_is_theirs(pages: Pages) -> None:
         assert f"{site}/my/" in client.get(site).text
         told = client.get(f"{site}/my/", auth=("alice", pages.password("alice")))
         assert told.headers["content-type"] == "text/html; charset=utf-8"
-        assert f'href="{pages.url(CONTAINER)}/"' in told.text
+        for address in ("", "code/"):
+            assert f'href="{pages.url(CONTAINER)}/{address}"' in told.text
         assert "bob-python" not in told.text
         for user in ("alice", "bob"):
             kept = client.get(f"{site}/my/ssh_config", auth=(user, pages.password(user)))
@@ -243,7 +310,7 @@ def test_container_made_at_once_has_its_page_soon(pages: Pages) -> None:
     asked = ["dev", "create", "carol", "--environment", "python", "--memory", "512m", "--port", str(port)]
     told = pages.must(*asked)
     address = f"https://carol-python.{pages.domain}:{pages.ports['https']}/"
-    assert told.endswith(f"Its page, with carol's platform login: {address}\n")
+    assert told.endswith(f"JupyterLab, with carol's platform login: {address}\n")
     login = ("carol", pages.password("carol"))
     with httpx.Client(verify=pages.trust, auth=login, timeout=120) as client:
         # This machine learns new names from a whole deploy only.
@@ -260,6 +327,8 @@ def test_container_made_at_once_has_its_page_soon(pages: Pages) -> None:
             time.sleep(0.2)
         assert answer.status_code == 200, answer.text
         assert answer.json().keys() == {"version"}
+        without = client.get(f"{pages.url()}/code/", headers=headers, extensions=known)
+        assert (without.status_code, "<h1>No VS Code here</h1>" in without.text) == (404, True)
     shown = {one["name"]: one["page"] for one in listed(pages)}
     assert shown["carol-python"] == address
     assert shown["bob-python"] == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dap.configuration import edits
 from dap.credentials import Credentials
 from dap.dev import numbers, pages, ssh_config, user_pages
 from dap.dev.rendering import DevRenderer
+from dap.images.builds import tags_of
 from dap.images.distribution import Distribution
 from dap.images.making import images_of
 from dap.rendering import portal
@@ -111,6 +113,31 @@ def test_host_gets_the_images_of_its_own_containers_and_those_of_jobs_where_jobs
         "two": {"base", "python", "image-builder"},
     }
     assert {*site.job_environments} == {"base", "image-builder"}
+
+
+def test_host_of_a_container_with_vs_code_has_its_image_and_no_other_host(folder: Path) -> None:
+    boxes = (
+        {"user": "ada", "environment": "python", "host": "one", "code_server": True},
+        {"user": "eve", "environment": "python", "host": "two"},
+    )
+    services = {"gitlab-runner": {"enabled": False}}
+    site = site_with(folder, *boxes, hosts=THREE_HOSTS, services=services)
+    assert images_by_host(site) == {
+        "main": {"base", "python", "code-server"},
+        "one": {"python", "code-server"},
+        "two": {"python"},
+    }
+    # Nothing runs in it: neither jobs nor containers.
+    site = site_with(folder, *boxes, hosts=THREE_HOSTS, environments=["base"])
+    assert {*site.job_environments} == {"base", "image-builder"}
+    advice = "write one of: base, image-builder, ml, python, python-r"
+    assert refusal(folder, environments=["code-server"]) == [
+        f"environments[0] = code-server: is not an environment; {advice}"
+    ]
+    assert refusal(folder, {"user": "ada", "environment": "code-server"}) == [
+        "dev_containers[0].environment = code-server: is not an environment;"
+        " write one of: base, ml, python, python-r"
+    ]
 
 
 def images_by_host(site: Site) -> dict[str, set[str]]:
@@ -261,6 +288,50 @@ def test_container_without_a_page_has_nothing_of_it(folder: Path) -> None:
     assert b"JupyterLab" not in files["live/motd"]
     site = load_site("team")
     assert "ada-python.dap.example.com" not in site.tls_names(site.services["nginx-proxy"])
+
+
+def test_containers_share_vs_code_of_their_host_and_cannot_change_it(folder: Path) -> None:
+    service, files = rendered_with(folder, {"code_server": True})
+    site = load_site("team")
+    image = tags_of(site.environments)["code-server"]
+    shared = f"/opt/dap/dev/.programs/code-server-{image.partition(':')[2]}"
+    (mount,) = (one for one in service["volumes"] if one["target"] == "/opt/code-server")
+    assert (mount["source"], mount["read_only"]) == (shared, True)
+    assert "DAP_NO_JUPYTER" not in service["environment"]
+    told = "VS Code in the browser, with your platform login: https://ada-python.dap.example.com/code/"
+    assert told.encode() in files["live/motd"]
+    rendered = DevRenderer(
+        site, Credentials(site, SecretStore(folder / "secrets.yml", "team")), numbers.numbers_of(site)
+    ).render(site.dev_containers[0])
+    assert rendered.as_json()["programs"] == [{"image": image, "path": "/opt/code-server", "folder": shared}]
+
+
+@pytest.mark.parametrize(
+    ("environment", "written", "titles"),
+    [
+        ("python", {}, ["JupyterLab"]),
+        ("python-r", {"code_server": True}, ["JupyterLab", "VS Code"]),
+        ("python", {"code_server": True, "jupyter": False}, ["VS Code"]),
+        ("base", {"code_server": True}, ["VS Code"]),
+        ("base", {}, []),
+    ],
+)
+def test_links_are_to_what_the_page_opens(
+    folder: Path, environment: str, written: dict[str, Any], titles: list[str]
+) -> None:
+    site = site_with(folder, {"user": "ada", "environment": environment, **written})
+    (box,), page = site.dev_containers, f"https://ada-{environment}.dap.example.com/"
+    addresses = {"JupyterLab": page, "VS Code": f"{page}code/"}
+    assert site.page_links(box) == {title: addresses[title] for title in titles}
+    assert (site.has_page(box), site.page_hosts) == (bool(titles), [site.page_host(box)] if titles else [])
+    credentials = Credentials(site, SecretStore(folder / "secrets.yml", "team"))
+    renderer = DevRenderer(site, credentials, numbers.numbers_of(site))
+    assert ("DAP_NO_JUPYTER" in renderer.environment(box)) == (titles == ["VS Code"])
+    found = user_pages.files(site, credentials, service_of("proxy", user=10002))
+    (text,) = (file.content.decode() for file in found if file.path == "proxy/live/my_ada")
+    assert re.findall(r'<a class="button[^"]*" href="(https:[^"]+)">([^<]+)<svg', text) == [
+        (addresses[title], title) for title in titles
+    ]
 
 
 def test_proxy_lets_each_user_in_to_their_own_page(folder: Path) -> None:

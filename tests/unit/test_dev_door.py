@@ -54,6 +54,19 @@ while True:
     threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
 """
 LENGTH = 24 * 1024 * 1024
+# What stands in for VS Code answers each request with its first line, and with its own arguments.
+CODE = """#!/usr/bin/python3
+import socket, sys
+(path,) = (one.partition("=")[2] for one in sys.argv if one.startswith("--socket="))
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+while True:
+    one = listener.accept()[0]
+    head = one.recv(65536)
+    one.sendall(head.partition(b"\\r\\n")[0] + b"\\n" + "\\n".join(sys.argv[1:]).encode())
+    one.close()
+"""
 
 
 def closed(status: str, title: str, reason: str) -> bytes:
@@ -110,6 +123,8 @@ def entrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Entran
         "PORT": port,
         "RUN": str(tmp_path / "run"),
         "JUPYTER": str(tmp_path / "run" / "socket"),
+        "CODE": str(tmp_path / "run" / "code"),
+        "CODE_SERVER": str(tmp_path / "code-server"),
         "TOKEN": str(tmp_path / "token"),
         "PAIR": str(tmp_path / "pair"),
     }.items():
@@ -123,9 +138,10 @@ def entrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Entran
     wait_until(lambda: answers(port))
     trust = ssl.create_default_context(cadata=KEY.certificate.decode())
     yield Entrance(port, tmp_path, trust)
-    if opened.child:
-        opened.child.kill()
-        opened.child.wait()
+    for program in (opened.jupyter, opened.code):
+        if program.child:
+            program.child.kill()
+            program.child.wait()
 
 
 def loaded() -> ModuleType:
@@ -229,3 +245,59 @@ def test_much_passes_in_both_ways_as_it_is(entrance: Entrance) -> None:
     _, told, back = heard.split(b"\n")
     assert told.decode() == hashlib.sha256(body).hexdigest()
     assert back == b"x" * LENGTH
+
+
+def test_vs_code_is_below_its_path_and_takes_requests_without_it(entrance: Entrance) -> None:
+    executable(entrance.folder / "code-server" / "bin" / "code-server", CODE)
+    entrance.make_jupyter()
+
+    def heard(path: str) -> list[str]:
+        return entrance.visit(GREETING.replace(b"GET /", b"GET " + path.encode())).decode().splitlines()
+
+    first, *arguments = heard("/code/")
+    run, home = entrance.folder / "run", entrance.folder
+    assert first == "GET / HTTP/1.1"
+    assert arguments == [
+        "--auth=none",
+        f"--socket={run / 'code'}",
+        "--socket-mode=600",
+        "--config=/dev/null",
+        f"--session-socket={run / 'code_session'}",
+        "--disable-telemetry",
+        "--disable-update-check",
+        "--disable-getting-started-override",
+        "--disable-workspace-trust",
+        str(home),
+    ]
+    assert heard("/code/stable-1/a%2Fb?type=Management&x=/code/")[0] == (
+        "GET /stable-1/a%2Fb?type=Management&x=/code/ HTTP/1.1"
+    )
+    # What only begins like it is JupyterLab's.
+    for path in ("/codes", "/lab/code/", "/"):
+        assert heard(path)[0].isdigit(), path
+
+
+def test_container_without_vs_code_says_so(entrance: Entrance) -> None:
+    reason = "This container was made without VS Code. Your platform's administrators can give it to you."
+    told = entrance.visit(GREETING.replace(b"GET /", b"GET /code/"))
+    assert told == closed("404 Not Found", "No VS Code here", reason)
+
+
+def test_vs_code_that_ends_at_once_says_where_the_reason_is(entrance: Entrance) -> None:
+    program = executable(entrance.folder / "code-server" / "bin" / "code-server", "#!/bin/sh\nexit 1\n")
+    reason = (
+        "Its last lines are in the log of the container, which your platform's administrators can show."
+        f" Over SSH, <code>{program}</code> says the same."
+    )
+    told = entrance.visit(GREETING.replace(b"GET /", b"GET /code/"))
+    assert told == closed("502 Bad Gateway", "VS Code does not start", reason)
+
+
+@pytest.mark.parametrize(("jupyter", "path"), [("", "/code"), ("no", "/"), ("no", "/lab?reset")])
+def test_visitor_is_led_to_vs_code(
+    entrance: Entrance, monkeypatch: pytest.MonkeyPatch, jupyter: str, path: str
+) -> None:
+    if jupyter:
+        monkeypatch.setenv("DAP_NO_JUPYTER", jupyter)
+    told = entrance.visit(GREETING.replace(b"GET /", f"GET {path}".encode()))
+    assert told == b"HTTP/1.1 302 Found\r\nLocation: /code/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -13,7 +13,7 @@ import pytest
 
 from dap import summary
 from dap.dev.hosts import Seen
-from dap.dev.looking import COME_OR_GONE, CONNECTION, NOTE, busiest, kernels_in, noted, runs_jupyter
+from dap.dev.looking import COME_OR_GONE, CONNECTION, NOTE, WINDOW, busiest, kernels_in, noted, runs_jupyter
 from dap.dev.working import KnownContainer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -80,6 +80,7 @@ def test_json_has_null_for_what_is_not_known() -> None:
             "kernels",
             "busy_kernels",
             "last_kernel",
+            "code_connections",
             "cpu",
             "gpus",
             "gpu",
@@ -208,3 +209,15 @@ def test_connections_are_those_that_are_open_to_the_server() -> None:
         "   3: 0300A8C0:D433 0100A8C0:08AE 01 00000000\n"
     )
     assert len(CONNECTION.findall(table)) == 1
+
+
+def test_windows_of_vs_code_are_open_connections_to_its_server() -> None:
+    lines = """\
+Num       RefCount Protocol Flags    Type St Inode Path
+ffff9c0a: 00000002 00000000 00010000 0001 01 81276 /run/jupyter/code
+ffff9c0b: 00000003 00000000 00000000 0001 03 81299 /run/jupyter/code
+ffff9c0c: 00000003 00000000 00000000 0001 03 81300
+ffff9c0d: 00000003 00000000 00000000 0001 03 81301 /run/jupyter/code_session
+ffff9c0e: 00000003 00000000 00000000 0001 03 9999999 /run/jupyter/code
+"""
+    assert len(WINDOW.findall(lines)) == 2

@@ -37,10 +37,14 @@ class Engine:
             return json.dumps([self.containers[name] for name in arguments[1:]])
         if arguments[:2] == ("image", "ls"):
             return last if last in self.images else ""
+        if verb == "create":
+            return "new\n"
+        if verb == "cp":
+            (Path(last) / "bin").mkdir()
         if verb == "stop":
             self.containers[last]["State"]["Running"] = False
         if verb == "rm":
-            del self.containers[last]
+            self.containers.pop(last, None)
         if verb == "compose":
             for name in arguments[arguments.index("never") + 1 :]:
                 if name in self.containers:
@@ -121,6 +125,68 @@ def test_missing_is_made_with_files_and_home_and_then_nothing_changes(engine: En
     assert (live.read_text(), live.stat().st_mode & 0o777) == ("live/b", 0o400)
     assert (folder / "data" / "homes" / "a").stat().st_mode & 0o777 == 0o700
     assert bring(folder, box) == {"changes": [], "outdated": [], "watched": []}
+
+
+def test_what_containers_share_is_unpacked_once_and_goes_with_the_last(engine: Engine, folder: Path) -> None:
+    engine.images |= {"dap/code-server:1", "dap/code-server:2"}
+    programs = folder / "dev" / ".programs"
+
+    def having(name: str, version: int) -> dict[str, Any]:
+        shared = {
+            "image": f"dap/code-server:{version}",
+            "path": "/opt/x",
+            "folder": str(programs / f"{version}"),
+        }
+        return wanted(folder, name, programs=[shared])
+
+    def mounted(name: str, version: int) -> None:
+        engine.containers[name]["Mounts"] = [{"Source": str(programs / f"{version}")}]
+
+    answer = bring(folder, having("a", 1), having("b", 1))
+    made = [f"{name}: development container created" for name in ("a", "b")]
+    assert answer["changes"] == ["1: files unpacked", *made]
+    assert [path.name for path in programs.rglob("*")] == ["1", "bin"]
+    assert (programs / "1").stat().st_mode & 0o777 == 0o755
+    assert "create --network none dap/code-server:1" in engine.asked
+    mounted("a", 1)
+    mounted("b", 1)
+    assert bring(folder, having("a", 1), having("b", 1))["changes"] == []
+    # A newer version is beside it, until nobody has the older one any more.
+    bring(folder, having("a", 2), complete=False, recreate=["a"])
+    mounted("a", 2)
+    assert sorted(path.name for path in programs.iterdir()) == ["1", "2"]
+    bring(folder, verb="remove", name="b")
+    assert [path.name for path in programs.iterdir()] == ["2"]
+    assert bring(folder, wanted(folder, "a"), recreate=["a"])["changes"] == [
+        "a: development container recreated"
+    ]
+    assert not programs.exists()
+    lacking = {"error": "there is no image dap/code-server:3", "lacking": True, "changes": []}
+    assert bring(folder, having("c", 3), complete=False) == lacking
+    assert bring(folder, having("a", 2), check=True, recreate=["a"])["changes"][0] == "2: files unpacked"
+    assert not programs.exists()
+
+
+def test_unpacking_that_fails_leaves_nothing(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.images.add("dap/code-server:1")
+    programs = folder / "dev" / ".programs"
+
+    def docker(*arguments: str, check: bool = True) -> str:
+        if arguments[0] == "cp":
+            raise on_host.HostError("docker cp: no space left on device")
+        return engine.docker(*arguments, check=check)
+
+    monkeypatch.setattr(on_host, "docker", docker)
+    shared = {"image": "dap/code-server:1", "path": "/opt/x", "folder": str(programs / "1")}
+    assert bring(folder, wanted(folder, "a", programs=[shared])) == {
+        "error": "docker cp: no space left on device",
+        "changes": ["1: files unpacked"],
+    }
+    assert [*programs.iterdir()] == []
+    assert "rm --force new" in engine.asked
+    assert engine.state == {}
 
 
 def test_running_one_is_left_alone_and_reads_its_new_logins(engine: Engine, folder: Path) -> None:

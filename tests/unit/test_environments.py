@@ -310,8 +310,10 @@ def test_environments_of_the_product_are_in_order() -> None:
     assert wrong == []
     parents = {name: one.parent.name if one.parent else "" for name, one in every.items()}
     upon_python = {"ml": "python", "python-r": "python"}
-    assert parents == {"base": "", "image-builder": "", "python": "base", **upon_python}
+    assert parents == {"base": "", "code-server": "", "image-builder": "", "python": "base", **upon_python}
     assert {*environments.chosen(every, None, with_builder=False)} == {"base", "python", "python-r"}
+    # Own ones that say nothing of it, and are built upon none of these, may have it.
+    assert [name for name, one in every.items() if not one.has_jupyter] == ["base", "code-server"]
 
 
 def test_page_explains_every_key() -> None:

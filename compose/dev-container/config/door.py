@@ -1,8 +1,8 @@
 """The door to a development container's page: it costs little while nobody comes, and opens JupyterLab then.
 
-It ends the TLS of the platform's proxy, lets in who brings the container's token, starts JupyterLab where
-it does not run, and passes bytes in both ways. Nothing of them is kept: a side that is slow slows the other.
-Modules that cost memory are imported when the first visitor comes.
+It ends the TLS of the platform's proxy, lets in who brings the container's token, starts JupyterLab, or VS
+Code below /code/, where it does not run, and passes bytes in both ways. Nothing of them is kept: a side that
+is slow slows the other. Modules that cost memory are imported when the first visitor comes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 PORT = 8888
 RUN = "/run/jupyter"
 JUPYTER = f"{RUN}/socket"
+CODE = f"{RUN}/code"
+# VS Code is the host's, and in containers that are to have it.
+CODE_SERVER = "/opt/code-server"
+CODE_PATH = b"/code/"
 TOKEN, PAIR = "/run/dap/page_token", "/run/dap/page.pem"
 MOST_VISITORS = 200
 LARGEST_HEAD = 64 * 1024
@@ -48,13 +52,155 @@ class ClosedError(Exception):
         self.answer = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
 
+class MovedError(ClosedError):
+    """This visitor is told where to go."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__("302 Found", "Elsewhere", "")
+        head = b"HTTP/1.1 302 Found\r\nLocation: " + path + b"\r\nContent-Length: 0\r\n"
+        self.answer = head + b"Connection: close\r\n\r\n"
+
+
+class Program:
+    """What is behind the door, on a socket that only the user can reach: JupyterLab.
+
+    Attributes:
+        title: what the user knows it as.
+        socket: where it listens.
+        by_hand: what says the same as its log, for who has SSH.
+    """
+
+    title = "JupyterLab"
+    by_hand = "jupyter lab --no-browser"
+
+    def __init__(self) -> None:
+        self.socket = JUPYTER
+        self.starting = threading.Lock()
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def connected(self) -> socket.socket | None:
+        """A connection to it; nothing where it does not answer."""
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(self.socket)
+        except OSError:
+            server.close()
+            return None
+        return server
+
+    def opened(self) -> socket.socket:
+        """A connection to it; it is started where it does not run."""
+        with self.starting:
+            if server := self.connected():
+                return server
+            child = self.start()
+            deadline = time.monotonic() + START_SECONDS
+            while time.monotonic() < deadline:
+                if server := self.connected():
+                    return server
+                if child.poll() is not None:
+                    break
+                time.sleep(0.05)
+        raise ClosedError(
+            "502 Bad Gateway",
+            f"{self.title} does not start",
+            "Its last lines are in the log of the container, which your platform's administrators can show."
+            f" Over SSH, <code>{self.by_hand}</code> says the same.",
+        )
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, after the end of one that listens no more."""
+        import subprocess
+
+        if self.child is not None:
+            try:
+                self.child.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        home = os.environ["HOME"]
+        argv, more = self.command(home)
+        try:
+            self.child = subprocess.Popen(  # noqa: S603  our own argv, no shell
+                argv, cwd=home, env={**os.environ, **more}, stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            print(f"door: {argv[0]} cannot be started: {error.strerror}", file=sys.stderr, flush=True)
+            raise self.missing() from error
+        return self.child
+
+    def missing(self) -> ClosedError:
+        """What a visitor is told where there is no such program."""
+        return ClosedError(
+            "502 Bad Gateway",
+            "No JupyterLab here",
+            f"The environment <code>{os.environ.get('DAP_ENVIRONMENT', '')}</code> of this container"
+            " has no JupyterLab. SSH works.",
+        )
+
+    def command(self, home: str) -> tuple[list[str], dict[str, str]]:
+        """What is run, and with which variables besides."""
+        settings: dict[str, object] = {
+            "ServerApp.sock": self.socket,
+            "ServerApp.sock_mode": "0600",
+            "ServerApp.root_dir": home,
+            "ServerApp.open_browser": False,
+            # Who comes has passed the proxy, which knows the names.
+            "ServerApp.allow_remote_access": True,
+            "ServerApp.trust_xheaders": True,
+            # Nobody gets to the socket but through this door. With a token its pages would take that along in
+            # place of the platform login, and it would not look where a request comes from.
+            "IdentityProvider.token": "",
+        }
+        if idle := os.environ.get("DAP_IDLE_SECONDS"):
+            # It knows best which of its kernels are at work.
+            settings |= {
+                "MappingKernelManager.cull_idle_timeout": idle,
+                "MappingKernelManager.cull_connected": True,
+                "MappingKernelManager.cull_interval": 60,
+                "TerminalManager.cull_inactive_timeout": idle,
+                "TerminalManager.cull_interval": 60,
+                "ServerApp.shutdown_no_activity_timeout": idle,
+            }
+        # What it writes while it runs is not for the home, whose disk may be full.
+        environment = {"JUPYTER_RUNTIME_DIR": f"{RUN}/runtime"}
+        return ["jupyter-lab", *(f"--{name}={value}" for name, value in settings.items())], environment
+
+
+class Code(Program):
+    """VS Code in the browser."""
+
+    title = "VS Code"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = CODE
+        self.by_hand = f"{CODE_SERVER}/bin/code-server"
+
+    def missing(self) -> ClosedError:
+        """What a visitor is told where there is no such program."""
+        return ClosedError(
+            "404 Not Found",
+            "No VS Code here",
+            "This container was made without VS Code. Your platform's administrators can give it to you.",
+        )
+
+    def command(self, home: str) -> tuple[list[str], dict[str, str]]:
+        """What is run, and with which variables besides."""
+        # The door and the platform login say who comes; nobody else's files say how it runs.
+        settings = ["--auth=none", f"--socket={self.socket}", "--socket-mode=600", "--config=/dev/null"]
+        settings += [f"--session-socket={RUN}/code_session", "--disable-telemetry", "--disable-update-check"]
+        settings += ["--disable-getting-started-override", "--disable-workspace-trust"]
+        return [f"{CODE_SERVER}/bin/code-server", *settings, home], {}
+
+
 class Door:
     """Where visitors come in."""
 
     def __init__(self) -> None:
         self.room = threading.Semaphore(MOST_VISITORS)
-        self.starting = threading.Lock()
-        self.child: subprocess.Popen[bytes] | None = None
+        self.opening = threading.Lock()
+        self.jupyter, self.code = Program(), Code()
         self.tls: ssl.SSLContext | None = None
         self.home_seen: float | None = None
 
@@ -78,8 +224,8 @@ class Door:
             connection.settimeout(HEAD_SECONDS)
             with self.context().wrap_socket(connection, server_side=True) as visitor:
                 try:
-                    head = read_head(visitor)
-                    server = self.jupyter()
+                    program, head = self.way(read_head(visitor))
+                    server = program.opened()
                     self.see_home()
                 except ClosedError as closed:
                     visitor.sendall(closed.answer)
@@ -95,7 +241,7 @@ class Door:
 
     def context(self) -> ssl.SSLContext:
         """What TLS is ended with."""
-        with self.starting:
+        with self.opening:
             if self.tls is None:
                 import ssl
 
@@ -104,83 +250,22 @@ class Door:
                 self.tls.load_cert_chain(PAIR)
             return self.tls
 
-    def jupyter(self) -> socket.socket:
-        """A connection to JupyterLab, which is started where it does not run."""
-        with self.starting:
-            if server := connected():
-                return server
-            child = self.start()
-            deadline = time.monotonic() + START_SECONDS
-            while time.monotonic() < deadline:
-                if server := connected():
-                    return server
-                if child.poll() is not None:
-                    break
-                time.sleep(0.05)
-        raise ClosedError(
-            "502 Bad Gateway",
-            "JupyterLab does not start",
-            "Its last lines are in the log of the container, which your platform's administrators can show."
-            " Over SSH, <code>jupyter lab --no-browser</code> says the same.",
-        )
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start JupyterLab, after the end of one that listens no more."""
-        import subprocess
-
-        if self.child is not None:
-            try:
-                self.child.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.child.kill()
-                self.child.wait()
-        home = os.environ["HOME"]
-        # What it writes while it runs is not for the home, whose disk may be full.
-        environment = {**os.environ, "JUPYTER_RUNTIME_DIR": f"{RUN}/runtime"}
-        settings = {
-            "ServerApp.sock": JUPYTER,
-            "ServerApp.sock_mode": "0600",
-            "ServerApp.root_dir": home,
-            "ServerApp.open_browser": False,
-            # Who comes has passed the proxy, which knows the names.
-            "ServerApp.allow_remote_access": True,
-            "ServerApp.trust_xheaders": True,
-            # Nobody gets to the socket but through this door. With a token its pages would take that along in
-            # place of the platform login, and it would not look where a request comes from.
-            "IdentityProvider.token": "",
-        }
-        if idle := os.environ.get("DAP_IDLE_SECONDS"):
-            # It knows best which of its kernels are at work.
-            settings |= {
-                "MappingKernelManager.cull_idle_timeout": idle,
-                "MappingKernelManager.cull_connected": True,
-                "MappingKernelManager.cull_interval": 60,
-                "TerminalManager.cull_inactive_timeout": idle,
-                "TerminalManager.cull_interval": 60,
-                "ServerApp.shutdown_no_activity_timeout": idle,
-            }
-        try:
-            self.child = subprocess.Popen(  # noqa: S603  our own argv, no shell
-                ["jupyter-lab", *(f"--{name}={value}" for name, value in settings.items())],  # noqa: S607
-                cwd=home,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-            )
-        except OSError as error:
-            print(f"door: jupyter-lab cannot be started: {error.strerror}", file=sys.stderr, flush=True)
-            raise ClosedError(
-                "502 Bad Gateway",
-                "No JupyterLab here",
-                f"The environment <code>{os.environ.get('DAP_ENVIRONMENT', '')}</code> of this container"
-                " has no JupyterLab. SSH works.",
-            ) from error
-        return self.child
+    def way(self, head: bytes) -> tuple[Program, bytes]:
+        """What a request is for, and the request as that takes it."""
+        method, _, rest = head.partition(b" ")
+        path = rest.partition(b" ")[0].partition(b"?")[0]
+        if path.startswith(CODE_PATH):
+            # Its pages name one another by where they are, and know nothing of what is before that.
+            return self.code, method + b" " + rest[len(CODE_PATH) - 1 :]
+        if path == CODE_PATH[:-1] or "DAP_NO_JUPYTER" in os.environ:
+            raise MovedError(CODE_PATH)
+        return self.jupyter, head
 
     def see_home(self) -> None:
         """Have it seen how much is in the home, now and then: not all who work here come by SSH."""
         import subprocess
 
-        with self.starting:
+        with self.opening:
             now = time.monotonic()
             if self.home_seen is not None and now - self.home_seen < HOME_SECONDS:
                 return
@@ -192,17 +277,6 @@ class Door:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
-
-
-def connected() -> socket.socket | None:
-    """A connection to JupyterLab; nothing where it does not answer."""
-    server = socket.socket(socket.AF_UNIX)
-    try:
-        server.connect(JUPYTER)
-    except OSError:
-        server.close()
-        return None
-    return server
 
 
 def read_head(visitor: ssl.SSLSocket) -> bytes:

@@ -101,6 +101,11 @@ class DevContainer(Section):
         description="Whether `https://<name>.<domain>/` opens its JupyterLab, for its user.",
         examples=[False],
     )
+    code_server: values.Switch = Field(
+        default=False,
+        description="Whether `https://<name>.<domain>/code/` opens VS Code in the browser, for its user.",
+        examples=[True],
+    )
 
 
 class Homes(Section):

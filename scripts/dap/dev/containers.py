@@ -11,7 +11,7 @@ from dap.configuration.dev_containers import name_of
 from dap.configuration.inventory import Host, Inventory
 from dap.configuration.schema import User
 from dap.errors import Finding
-from dap.images.environments import BUILDER
+from dap.images.environments import BUILDER, CODE_SERVER
 
 # Of the texts in the store that the SSH authority and the host keys are made of.
 AUTHORITY = "ssh.authority"
@@ -92,7 +92,7 @@ def _findings(
     index: int, settings: Settings, inventory: Inventory, environments: Collection[str], file: str
 ) -> Iterator[Finding]:
     where = f"dev_containers[{index}]"
-    usable = {*environments} - {BUILDER}
+    usable = {*environments} - {BUILDER, CODE_SERVER}
     if settings.environment not in usable:
         advice = wording.one_of(settings.environment, usable)
         yield Finding(file, f"{where}.environment", settings.environment, "is not an environment", advice)

@@ -49,6 +49,7 @@ class Seen:
         kernels: of its JupyterLab, at present.
         busy_kernels: those of them that are at work.
         last_kernel: when one of them has done something last; empty where there are none.
+        code_connections: of browsers with VS Code, at present; a window has some.
         cpu: how many processors it takes at present.
         gpus: the devices that it has, by their CDI names.
         home_used: the bytes in its user's home; None where nobody has looked yet.
@@ -73,6 +74,7 @@ class Seen:
     busy_kernels: int
     last_kernel: str
     cpu: float
+    code_connections: int = 0
     gpus: Sequence[str] = ()
     home_used: int | None = None
     home_kept: bool = False

@@ -28,6 +28,8 @@ COME_OR_GONE = re.compile(
 )
 # Where JupyterLab listens in a container.
 JUPYTER = "/run/jupyter/socket"
+# Of /proc/net/unix: an open connection to VS Code's server there.
+WINDOW = re.compile(r"^\S+ \S+ \S+ \S+ \S+ 03 +\d+ /run/jupyter/code$", re.MULTILINE)
 LARGEST_ANSWER = 1_000_000
 # What a container has noted in its user's home: how many KiB are in that, and how long it took to find out.
 NOTE = (".cache", "dap", "home_size")
@@ -92,6 +94,7 @@ def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, f
         "connections": connections(state["Pid"]) if state["Running"] else 0,
         "last_login": last_login(box["Id"]),
         **(kernels(box) if state["Running"] else NO_KERNELS),
+        "code_connections": windows(state["Pid"]) if state["Running"] else 0,
         "cpu": busy.get(state["Pid"], 0.0),
         "gpus": gpus_of(box),
     }
@@ -165,6 +168,14 @@ def connections(pid: int) -> int:
     """How many SSH connections there are to the container of a process."""
     try:
         return len(CONNECTION.findall(Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii")))
+    except OSError:
+        return 0
+
+
+def windows(pid: int) -> int:
+    """How many connections there are to VS Code in the container of a process, some for each window."""
+    try:
+        return len(WINDOW.findall(Path(f"/proc/{pid}/net/unix").read_text(encoding="utf-8")))
     except OSError:
         return 0
 

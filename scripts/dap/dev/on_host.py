@@ -29,6 +29,8 @@ WAIT_SECONDS = 30
 MIB = 1024 * 1024
 # In a container's folder: somebody has stopped it on purpose.
 STOPPED = "stopped"
+# Beside the folders of containers: what several share that an image brings, a folder for each version of it.
+PROGRAMS = ".programs"
 
 
 class HostError(Exception):
@@ -127,6 +129,7 @@ class Host:
         if self.refused:
             return
         rewritten = [one for one in kept if self.differing(one)]
+        self.unpack(new)
         if not self.check:
             self.lay_out(wanted)
         self.size_homes(wanted)
@@ -141,6 +144,7 @@ class Host:
         for what, of_kind in (("created", missing), ("recreated", replaced), ("started", idle)):
             for one in of_kind:
                 self.change(one["name"], f"development container {what}")
+        self.remove_programs(wanted)
 
     def stop(self, name: str) -> None:
         """Stop a container until it is started again; no deploy does that."""
@@ -153,7 +157,7 @@ class Host:
     def remove_others(self, names: Collection[str], there: Mapping[str, Mapping[str, Any]]) -> None:
         """Remove all but these: containers, and the files of one that somebody has removed by hand."""
         files = {path.name for path in self.root.iterdir() if path.is_dir()} if self.root.is_dir() else set()
-        for name in [*there, *sorted(files - {*there})]:
+        for name in [*there, *sorted(files - {*there, PROGRAMS})]:
             if name not in names:
                 self.remove(name, there.get(name))
 
@@ -164,6 +168,7 @@ class Host:
             if box:
                 self.end(box)
             shutil.rmtree(self.root / name, ignore_errors=True)
+            self.remove_programs()
             with contextlib.suppress(OSError):
                 self.root.rmdir()
 
@@ -242,7 +247,8 @@ class Host:
 
     def refuse_lacking(self, new: Sequence[Mapping[str, Any]]) -> None:
         """End here where there is no image, or not the network of the services."""
-        for image in sorted({one["image"] for one in new}):
+        images = {one["image"] for one in new} | {each["image"] for one in new for each in programs_of(one)}
+        for image in sorted(images):
             if not docker("image", "ls", "--quiet", image, check=False).strip():
                 raise LackingError(f"there is no image {image}")
         for network in sorted({one["network"] for one in new if one["network"]}):
@@ -302,6 +308,43 @@ class Host:
         if disk := quota.Disk.of(folder):
             disk.set_limit(quota.project_of(self.platform_id, folder.stat().st_uid), 0)
 
+    def unpack(self, new: Sequence[Mapping[str, Any]]) -> None:
+        """Have what new containers share that an image brings, as root's: in one step, or not at all."""
+        for program in {each["folder"]: each for one in new for each in programs_of(one)}.values():
+            folder = Path(program["folder"])
+            if folder.is_dir():
+                continue
+            self.change(folder.name, "files unpacked")
+            if self.check:
+                continue
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            incoming = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
+            # Never started: its files are what is wanted.
+            box = docker("create", "--network", "none", program["image"]).strip()
+            try:
+                docker("cp", f"{box}:{program['path']}/.", str(incoming))
+                incoming.chmod(0o755)
+                # Another run may have been quicker.
+                with contextlib.suppress(OSError):
+                    incoming.rename(folder)
+            finally:
+                docker("rm", "--force", box, check=False)
+                shutil.rmtree(incoming, ignore_errors=True)
+
+    def remove_programs(self, wanted: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Remove what no container shares any more: neither one that is there, nor one that is to be."""
+        folder = self.root / PROGRAMS
+        if self.check or not folder.is_dir():
+            return
+        used = {Path(each["folder"]) for one in wanted for each in programs_of(one)}
+        for box in self.containers().values():
+            used |= {Path(mount.get("Source", "")) for mount in box.get("Mounts", ())}
+        for path in folder.iterdir():
+            if path not in used:
+                shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
     def end(self, box: Mapping[str, Any]) -> None:
         """End and remove a container."""
         if not self.check:
@@ -344,6 +387,11 @@ def gpus_of(box: Mapping[str, Any]) -> list[str]:
     """The devices that a container was made with, by their CDI names."""
     requests = box.get("HostConfig", {}).get("DeviceRequests") or ()
     return [name for one in requests if one["Driver"] == "cdi" for name in one["DeviceIDs"] or ()]
+
+
+def programs_of(one: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    """What a container shares with others: an image, a folder of it, and the folder here with its files."""
+    return one.get("programs") or ()
 
 
 def label_of(box: Mapping[str, Any]) -> str:

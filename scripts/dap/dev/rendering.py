@@ -19,6 +19,7 @@ from dap.credentials import Credentials
 from dap.dev import certificates
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
+from dap.dev.on_host import PROGRAMS
 from dap.dev.pages import PORT as PAGE_PORT
 from dap.dev.pages import page_key_of
 from dap.files import required
@@ -26,6 +27,7 @@ from dap.gpus import promises
 from dap.gpus.claims import of_container
 from dap.hosts.playbook_variables import address_of
 from dap.images import builds
+from dap.images.environments import CODE_SERVER
 from dap.layout import compose_dir
 from dap.rendering.portal import connect
 from dap.rendering.templates import as_yaml, fragment_of, render_template
@@ -38,6 +40,8 @@ from dap.trust.ssh import SshKey
 SSH_PORT = 2222
 LABEL = "dap.dev"
 _LIVE = "/run/dap"
+# In the image, and where containers have it.
+_CODE_PATH = "/opt/code-server"
 _NO_ADDRESS = ("127.0.0.1", "")
 
 
@@ -62,6 +66,7 @@ class Rendered:
         folders: homes and the like, which stay.
         home: the user's folder, the number that it belongs to, and the most bytes that it may hold.
         gpus: the devices that it has, by their CDI names.
+        programs: what it shares with others, as `dap.dev.on_host` unpacks it.
     """
 
     box: DevContainer
@@ -75,6 +80,7 @@ class Rendered:
     folders: tuple[Directory, ...]
     home: Home
     gpus: tuple[str, ...] = ()
+    programs: tuple[Mapping[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As `dap.dev.on_host` takes it. Holds secrets."""
@@ -87,6 +93,7 @@ class Rendered:
             "page": self.page,
             "memory_mib": mebibytes(self.box.settings.memory),
             "cpus": self.box.settings.cpus or 0,
+            "programs": [dict(one) for one in self.programs],
             "gpus": [] if self.box.settings.gpus_shared else [*self.gpus],
             "configuration": self.configuration,
             "files": [file.as_variables() for file in self.files],
@@ -187,6 +194,7 @@ class DevRenderer:
             ),
             Home(str(home_of(self.site, box.user)), uid, limit_of(self.site, box.user)),
             self._gpus(box),
+            self._programs(box),
         )
 
     @cached_property
@@ -199,6 +207,15 @@ class DevRenderer:
             "user_authority": f"{authority.public}\n".encode(),
             "revoked_certificates": certificates.revoked(self.site.inventory.name, authority),
         }
+
+    def _programs(self, box: DevContainer) -> tuple[Mapping[str, str], ...]:
+        """What the container shares with others on its host: images, folders of theirs, and folders there."""
+        if not box.settings.code_server:
+            return ()
+        image = self._images[CODE_SERVER]
+        # Not in the images of environments: they are those of jobs, too, and each would have it once more.
+        folder = folder_of(self.site) / PROGRAMS / f"{CODE_SERVER}-{image.rpartition(':')[2]}"
+        return ({"image": image, "path": _CODE_PATH, "folder": str(folder)},)
 
     def _gpus(self, box: DevContainer) -> tuple[str, ...]:
         """The devices of the container, by their CDI names."""
@@ -237,7 +254,7 @@ class DevRenderer:
                 "idle_stop": settings.idle_stop,
                 "home_limit": limit_of(site, user),
                 "home_size": user.home_size or site.platform.homes.size or "",
-                "page": site.page_url(box) if site.has_page(box) else "",
+                "links": site.page_links(box),
                 "keys_url": self._keys_url(user),
                 "certificates": bool(site.platform.ssh_user_certificates),
             },
@@ -316,6 +333,8 @@ class DevRenderer:
             values |= {"GIT_CONFIG_SYSTEM": "/run/gitconfig", "CURL_HOME": "/run/curl"}
         if site.has_page(box):
             values["DAP_PAGE"] = site.page_url(box)
+            if not site.has_jupyter(box):
+                values["DAP_NO_JUPYTER"] = "yes"
         if gpus := self._gpus(box):
             values["DAP_GPUS"] = str(len(gpus))
         if box.settings.idle_stop:
@@ -355,6 +374,7 @@ class DevRenderer:
             container.bind(f"{data}/homes/{box.user.name}", f"/home/{box.user.name}"),
             container.bind(f"{data}/scratch/{box.user.name}", "/scratch"),
             *(container.bind(f"{data}/shared/{name}", f"/shared/{name}") for name, _ in self._groups(box)),
+            *(container.bind(one["folder"], one["path"], read_only=True) for one in self._programs(box)),
         ]
         if groups := self._groups(box):
             base["group_add"] = [str(gid) for _, gid in groups]

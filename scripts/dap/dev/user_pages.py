@@ -35,7 +35,7 @@ def files(site: Site, credentials: Credentials, proxy: Service) -> list[File]:
                     "environment": box.environment,
                     "host": box.host.name,
                     "memory": box.settings.memory,
-                    "page": site.page_url(box) if site.has_page(box) else "",
+                    "links": site.page_links(box),
                 }
                 for box in boxes
             ],

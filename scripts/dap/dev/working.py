@@ -30,7 +30,8 @@ class KnownContainer:
     Attributes:
         seen: what its host says of it; None where there is nothing, or the host did not answer.
         outdated: whether it would be made in another way now; None where that is not known.
-        page: the address of its JupyterLab; empty where it has none.
+        page: the address of its page; empty where it has none.
+        code: the address of VS Code on it; empty where it has none.
         home_limit: the most bytes that its user's home may hold; 0 for no limit.
     """
 
@@ -44,6 +45,7 @@ class KnownContainer:
     outdated: bool | None
     page: str = ""
     home_limit: int = 0
+    code: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``; what is not known is null."""
@@ -51,7 +53,17 @@ class KnownContainer:
         found["home_limit"] = self.home_limit or None
         more = (
             *("since", "image", "image_id", "image_built", "connections", "last_login"),
-            *("kernels", "busy_kernels", "last_kernel", "cpu", "gpus", "gpu", "home_used", "home_kept"),
+            *(
+                "kernels",
+                "busy_kernels",
+                "last_kernel",
+                "code_connections",
+                "cpu",
+                "gpus",
+                "gpu",
+                "home_used",
+                "home_kept",
+            ),
         )
         seen = {key: getattr(self.seen, key, None) for key in more}
         return found | {key: None if value == "" else value for key, value in seen.items()}
@@ -214,6 +226,7 @@ def listed(site: Site) -> tuple[list[KnownContainer], dict[str, str]]:
                 outdated=seen.configuration != wanted[box.name] if seen and box.name in wanted else None,
                 page=site.page_url(box) if site.has_page(box) else "",
                 home_limit=limit_of(site, box.user),
+                code=site.page_links(box).get("VS Code", ""),
             )
         )
     # No longer configured; the next deploy removes them.

@@ -24,6 +24,10 @@ MANIFEST = "environment.yml"
 DOCKERFILE = "Dockerfile"
 BUILDER = "image-builder"
 """The environment of jobs that build images: no runner needs it that builds none, and every other does."""
+CODE_SERVER = "code-server"
+"""What is in this one hosts hand to containers that want it; nothing runs in it."""
+TOOLS = frozenset({BUILDER, CODE_SERVER})
+"""Those that nobody works in."""
 _RECIPE = "recipe"
 _SHORTEST = "summary: Python with what our models need\nparent: python"
 
@@ -54,6 +58,11 @@ class EnvironmentManifest(ManifestSection):
         ),
         examples=["large"],
     )
+    jupyter: values.Switch | None = Field(
+        None,
+        description="Whether it has JupyterLab. Without it, as what it is built upon; else yes.",
+        examples=[False],
+    )
     gpu: values.Switch = Field(False, description="Whether what is in it wants a GPU.", examples=[True])
     variants: dict[Name, Variant] = Field(
         {},
@@ -79,6 +88,13 @@ class Environment:
     manifest: EnvironmentManifest
     parent: Environment | None = None
     variant: str = ""
+
+    @property
+    def has_jupyter(self) -> bool:
+        """Whether JupyterLab is in it."""
+        if self.manifest.jupyter is not None:
+            return self.manifest.jupyter
+        return self.parent.has_jupyter if self.parent else True
 
     @property
     def sources(self) -> list[Path]:
@@ -208,7 +224,7 @@ def chosen(
     environments: Mapping[str, Environment], names: Sequence[str] | None, *, with_builder: bool
 ) -> dict[str, Environment]:
     """The environments that the configuration asks for; without a list all but large ones."""
-    usual = {name for name, one in environments.items() if one.manifest.size != "large"} - {BUILDER}
+    usual = {name for name, one in environments.items() if one.manifest.size != "large"} - TOOLS
     wanted = usual if names is None else {*names}
     wanted |= {BUILDER} if with_builder else set()
     return {name: environment for name, environment in environments.items() if name in wanted}

@@ -57,6 +57,7 @@ def dev_list(inventory: str, as_json: bool) -> None:
 @click.option("--port", type=int, metavar="NUMBER", help="Port of its SSH server on the host.")
 @click.option("--idle-stop", metavar="TIME", help="How long it may be idle before its processes are ended.")
 @click.option("--jupyter/--no-jupyter", default=None, help="Whether it has a page with JupyterLab.")
+@click.option("--code-server/--no-code-server", default=None, help="Whether VS Code is on its page.")
 @click.pass_obj
 def dev_create(inventory: str, /, gpu: tuple[str, ...], gpus_shared: bool, **given: Any) -> None:
     """Write a container for USER into the configuration, and make it.
@@ -95,7 +96,8 @@ def dev_create(inventory: str, /, gpu: tuple[str, ...], gpus_shared: bool, **giv
         # Whoever uses SSH has not waited for it.
         (proxy,) = now.providers("proxy")
         click.get_current_context().invoke(deploy, only=(proxy.name,), prove=False)
-    click.echo(f"Its page, with {box.user.name}'s platform login: {now.page_url(box)}")
+    for title, address in now.page_links(box).items():
+        click.echo(f"{title}, with {box.user.name}'s platform login: {address}")
 
 
 @dev.command("start")
