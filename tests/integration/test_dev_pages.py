@@ -30,6 +30,8 @@ MIB = 1024 * 1024
 IDLE_KIB = 12 * 1024
 # How much VS Code takes with a window open, its shared pages counted once.
 CODE_MIB = 600
+# What a container takes whose JupyterLab runs and does nothing.
+IDLE_JUPYTER_MIB = 150
 
 
 @dataclass
@@ -329,6 +331,13 @@ def test_container_made_at_once_has_its_page_soon(pages: Pages) -> None:
         assert answer.json().keys() == {"version"}
         without = client.get(f"{pages.url()}/code/", headers=headers, extensions=known)
         assert (without.status_code, "<h1>No VS Code here</h1>" in without.text) == (404, True)
+        lab = client.get(f"{pages.url()}/lab", headers=headers, extensions=known)
+        assert (lab.status_code, "JupyterLab" in lab.text) == (200, True)
+    # JupyterLab runs, with no kernel.
+    told = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", f"{pages.name}-dev-carol-python")
+    taken = re.match(r"([\d.]+)MiB /", told)
+    print(f"JupyterLab at rest: {told}")
+    assert taken and float(taken[1]) < IDLE_JUPYTER_MIB, told
     shown = {one["name"]: one["page"] for one in listed(pages)}
     assert shown["carol-python"] == address
     assert shown["bob-python"] == ""
