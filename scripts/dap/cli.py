@@ -26,6 +26,7 @@ from dap.verbs.ci import pipeline, runner
 from dap.verbs.dev import dev, ssh_config
 from dap.verbs.image import image
 from dap.verbs.init import init
+from dap.verbs.outdated import outdated
 from dap.verbs.secret import secret
 from dap.verbs.user import user
 
@@ -75,7 +76,7 @@ def main(ctx: click.Context, inventory: str) -> None:
     """Turns a team's own Linux machines into a place to do data analysis and machine learning.
 
     Exit codes: 0 done, 1 failed, 2 refused (bad configuration or usage; nothing was touched), 3 from `plan`:
-    a deploy would change something.
+    a deploy would change something, and from `outdated`: there are newer versions.
     """
     ctx.obj = inventory
 
@@ -293,6 +294,7 @@ main.add_command(dev)
 main.add_command(ssh_config)
 main.add_command(image)
 main.add_command(bundle)
+main.add_command(outdated)
 main.add_command(runner)
 main.add_command(pipeline)
 main.add_command(ca)

@@ -76,6 +76,7 @@ _AREA_OF = {
     "dap.jobs": "Provisioning",
     "dap.provisioning": "Provisioning",
     "dap.dev": "Development containers",
+    "dap.outdated": "Newer versions",
     "dap.status": "Verification",
     "dap.verify": "Verification",
 }
@@ -101,6 +102,7 @@ _AREAS = {
         " [give development containers](../how-to/give-development-containers.md)."
     ),
     "Verification": "`dap verify` and `dap status`: what a user would find.",
+    "Newer versions": "`dap outdated`: see [list newer versions](../how-to/list-newer-versions.md).",
 }
 
 # What to do about messages that do not say it; the first that fits counts.
@@ -169,6 +171,10 @@ _AREA_ADVICE = {
     "Development containers": (
         "correct what it names on that host, or in dev_containers of platform.yml, then deploy again;"
         " dap dev logs <container> shows what a container has said"
+    ),
+    "Newer versions": (
+        "correct mirrors in platform.yml, or run it on a machine that reaches the source;"
+        " until then the newest version is unknown"
     ),
     "Provisioning": "see what the service says: dap logs <service>, then deploy again",
     "Verification": (
