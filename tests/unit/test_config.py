@@ -381,8 +381,9 @@ def test_loading_takes_less_than_a_tenth_of_a_second(folder: InventoryFolder) ->
     folder.write(f"{GOOD_PLATFORM}projects:\n{projects}")
 
     def seconds() -> float:
-        start = time.perf_counter()
+        # Of this process, whatever else the machine has to do.
+        start = time.process_time()
         load_inventory("site", SERVICES)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(seconds() for _ in range(3)) < 0.1

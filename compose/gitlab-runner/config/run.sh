@@ -32,7 +32,7 @@ full() {
 
 # The signal that this process got is the runner's.
 pass_on() {
-  asked=yes
+  asked=yes caught=yes
   [ -z "${runner}" ] || kill "-$1" "${runner}"
 }
 
@@ -51,12 +51,15 @@ run() {
     runner=$!
     watch "${runner}" &
     watcher=$!
-    wait "${runner}"
-    code=$?
-    # A signal ends the waiting, not the runner.
-    while kill -0 "${runner}" 2>/dev/null; do
+    code=127
+    while :; do
+      caught=''
       wait "${runner}"
-      code=$?
+      found=$?
+      # Said of whom the shell has waited for already.
+      [ "${found}" -eq 127 ] || code=${found}
+      # A signal ends the waiting, not the runner.
+      [ -n "${caught}" ] || break
     done
     runner=''
     kill "${watcher}" 2>/dev/null
