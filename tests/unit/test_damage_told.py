@@ -18,6 +18,10 @@ ALIASES = b"a0: &a0 {x: 1}\n" + b"".join(
     b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (n, n, n - 1, n - 1) for n in range(1, 31)
 )
 NOTED = "\n  next: restore it from a backup, or remove it: the next deploy notes anew what it finds"
+NUMBERED = (
+    "\n  next: restore it from a backup; without one, write each user's uid into platform.yml, as"
+    " ls -ln shows it in the folder of the homes, before you remove it"
+)
 COPY = "\n  next: copy it over again, and compare both copies: sha256sum FILE"
 MANUAL = "\n  next: write it as Compose's manual shows"
 OWNER = "\n  next: run dap as the user who owns it, or correct its permissions"
@@ -112,22 +116,22 @@ def folder(path: Path) -> None:
         (
             "numbers",
             content(b'{"uid ada": "0"}'),
-            NUMBERS + "uid ada is 0, and no number from 1000 to 59999" + NOTED,
+            NUMBERS + "uid ada is 0, and no number from 1000 to 59999" + NUMBERED,
         ),
         (
             "numbers",
             content(b'{"gid demo": "many"}'),
-            NUMBERS + "gid demo is many, and no number from 70000 to 2147483647" + NOTED,
+            NUMBERS + "gid demo is many, and no number from 70000 to 2147483647" + NUMBERED,
         ),
         (
             "numbers",
             content(b'{"uid ada": "20001", "uid bob": "20001"}'),
-            NUMBERS + "ada and bob have the same uid, 20001" + NOTED,
+            NUMBERS + "ada and bob have the same uid, 20001" + NUMBERED,
         ),
         (
             "numbers",
             content(b'{"uidada": "20001"}'),
-            NUMBERS + "uidada is nothing that is noted there" + NOTED,
+            NUMBERS + "uidada is nothing that is noted there" + NUMBERED,
         ),
         (
             "digests",

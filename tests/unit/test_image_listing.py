@@ -37,9 +37,11 @@ NEW = Known("base", "dap/base:2", "used", "dap/debian:1", "sha256:b2", 250_400_0
 OLD = Known("base", "dap/base:1", "older", "dap/debian:0", "sha256:b1", 240_000_000, "2026-11-02T00:00:00Z")
 ML = Known("ml", "dap/ml:1", "unused", "dap/base:2")
 LISTED = "deb\tgit\t1:2.47.3-0+deb13u1\tamd64\npypi\tRuamel.Yaml\t0.19\t\ncran\tDBI\t1.2\t\n"
+LISTED += "npm\t@xterm/headless\t5.6.0\t\n"
 PACKAGES = [
     Package("cran", "DBI", "1.2"),
     Package("deb", "git", "1:2.47.3-0+deb13u1", "amd64"),
+    Package("npm", "@xterm/headless", "5.6.0"),
     Package("pypi", "Ruamel.Yaml", "0.19"),
 ]
 
@@ -124,9 +126,10 @@ def test_bill_of_materials_names_image_and_packages() -> None:
     assert [one["purl"] for one in found["components"]] == [
         "pkg:cran/DBI@1.2",
         "pkg:deb/debian/git@1%3A2.47.3-0%2Bdeb13u1?arch=amd64",
+        "pkg:npm/%40xterm/headless@5.6.0",
         "pkg:pypi/ruamel-yaml@0.19",
     ]
-    assert found["components"][2] == {
+    assert found["components"][3] == {
         "type": "library",
         "bom-ref": "pkg:pypi/ruamel-yaml@0.19",
         "name": "Ruamel.Yaml",
@@ -141,15 +144,17 @@ def test_differences_are_new_gone_and_changed_packages() -> None:
     assert differing == [
         Change("deb", "git", "1:2.47.3-0+deb13u1", "2"),
         Change("deb", "jq", "", "1.7"),
+        Change("npm", "@xterm/headless", "5.6.0", ""),
         Change("pypi", "Ruamel.Yaml", "0.19", ""),
     ]
     assert summary.of_image_changes(OLD, NEW, differing).splitlines() == [
-        "dap/base:1 → dap/base:2: 3 packages differ",
+        "dap/base:1 → dap/base:2: 4 packages differ",
         "",
-        "KIND  PACKAGE      BEFORE              AFTER",
-        "deb   git          1:2.47.3-0+deb13u1  2",
-        "deb   jq           -                   1.7",
-        "pypi  Ruamel.Yaml  0.19                -",
+        "KIND  PACKAGE          BEFORE              AFTER",
+        "deb   git              1:2.47.3-0+deb13u1  2",
+        "deb   jq               -                   1.7",
+        "npm   @xterm/headless  5.6.0               -",
+        "pypi  Ruamel.Yaml      0.19                -",
     ]
     assert summary.of_image_changes(OLD, NEW, []) == "dap/base:1 → dap/base:2: 0 packages differ"
 

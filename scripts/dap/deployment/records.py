@@ -9,9 +9,14 @@ from dap.errors import RefusedError
 from dap.files import PRIVATE_FILE, make_private_folder, read, write_atomic
 from dap.layout import secrets_dir, shown
 
+RENEWED = "restore it from a backup, or remove it: the next deploy notes anew what it finds"
 
-def recall(inventory: str, name: str) -> dict[str, str]:
+
+def recall(inventory: str, name: str, next_step: str = RENEWED) -> dict[str, str]:
     """The entries of the record ``name``; none where there is no such file.
+
+    Args:
+        next_step: what helps where it is damaged.
 
     Raises:
         RefusedError: the file cannot be read, or is no record.
@@ -22,28 +27,24 @@ def recall(inventory: str, name: str) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise damaged(inventory, name, error.strerror or "unknown error") from error
+        raise damaged(inventory, name, error.strerror or "unknown error", next_step) from error
     except UnicodeDecodeError as error:
-        raise damaged(inventory, name, "it is not UTF-8") from error
+        raise damaged(inventory, name, "it is not UTF-8", next_step) from error
     except RecursionError as error:
-        raise damaged(inventory, name, "it is nested too deeply") from error
+        raise damaged(inventory, name, "it is nested too deeply", next_step) from error
     except ValueError as error:
-        raise damaged(inventory, name, str(error)) from error
+        raise damaged(inventory, name, str(error), next_step) from error
     if not isinstance(kept, dict):
-        raise damaged(inventory, name, "it holds no JSON object")
+        raise damaged(inventory, name, "it holds no JSON object", next_step)
     for key, value in kept.items():
         if not isinstance(value, str):
-            raise damaged(inventory, name, f"{key} is no text")
+            raise damaged(inventory, name, f"{key} is no text", next_step)
     return kept
 
 
-def damaged(inventory: str, name: str, reason: str) -> RefusedError:
+def damaged(inventory: str, name: str, reason: str, next_step: str) -> RefusedError:
     """The refusal for a record that says what no run has noted."""
-    file = secrets_dir() / inventory / name
-    return RefusedError(
-        f"{shown(file)} cannot be read: {reason}",
-        "restore it from a backup, or remove it: the next deploy notes anew what it finds",
-    )
+    return RefusedError(f"{shown(secrets_dir() / inventory / name)} cannot be read: {reason}", next_step)
 
 
 def remember(inventory: str, name: str, entries: Mapping[str, str]) -> None:

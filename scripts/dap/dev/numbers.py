@@ -17,6 +17,11 @@ FIRST_UID, FIRST_PORT, FIRST_PAGE = 20000, 22001, 23001
 # Beyond those that users have, who are each a group of their own, and those that Debian gives.
 FIRST_GID = 70000
 _FILE = "dev_containers.json"
+# Who gets another number than before would have somebody else's files.
+_WITHOUT_IT = (
+    "restore it from a backup; without one, write each user's uid into platform.yml, as ls -ln shows it in"
+    " the folder of the homes, before you remove it"
+)
 _PLAIN = re.compile(r"[1-9][0-9]{0,9}")
 _LEAST = {"uid": 1000, "gid": FIRST_GID, "port": 1, "page": 1}
 _MOST = {"uid": 59999, "gid": 2**31 - 1, "port": 65535, "page": 65535}
@@ -49,15 +54,15 @@ def recall(inventory: str) -> Numbers:
     """
     found = Numbers()
     known = {"uid": found.uids, "gid": found.gids, "port": found.ports, "page": found.pages}
-    for key, value in records.recall(inventory, _FILE).items():
+    for key, value in records.recall(inventory, _FILE, _WITHOUT_IT).items():
         kind, _, name = key.partition(" ")
         if kind == "host":
             found.hosts.append(name)
         elif kind not in known:
-            raise records.damaged(inventory, _FILE, f"{key} is nothing that is noted there")
+            raise records.damaged(inventory, _FILE, f"{key} is nothing that is noted there", _WITHOUT_IT)
         elif not _PLAIN.fullmatch(value) or not _LEAST[kind] <= int(value) <= _MOST[kind]:
             reason = f"{key} is {value[:20]}, and no number from {_LEAST[kind]} to {_MOST[kind]}"
-            raise records.damaged(inventory, _FILE, reason)
+            raise records.damaged(inventory, _FILE, reason, _WITHOUT_IT)
         else:
             known[kind][name] = int(value)
     for kind in ("uid", "gid"):
@@ -65,7 +70,7 @@ def recall(inventory: str) -> Numbers:
         for name, number in known[kind].items():
             if (owner := owners.setdefault(number, name)) != name:
                 reason = f"{owner} and {name} have the same {kind}, {number}"
-                raise records.damaged(inventory, _FILE, reason)
+                raise records.damaged(inventory, _FILE, reason, _WITHOUT_IT)
     return found
 
 

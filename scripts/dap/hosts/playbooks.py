@@ -9,6 +9,7 @@ standard output, a line of JSON and a line with the exit status. It ends with it
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -107,6 +108,9 @@ def _run(program: Any, request: Mapping[str, Any]) -> NoReturn:
         os.dup2(nothing.fileno(), 0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    # Each task is a fork of this process, and the collector would have it copy what both could share.
+    gc.disable()
+    gc.freeze()
     status: Any = 1
     try:
         program.cli_executor(["ansible-playbook", *request["arguments"]])

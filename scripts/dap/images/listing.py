@@ -27,6 +27,9 @@ find /usr/local/lib /opt -path '*.dist-info/METADATA' -exec awk '
 find /usr/local/lib/R -path '*/site-library/*/DESCRIPTION' -exec awk '
   FNR == 1 { name = "" } { sub(/\r$/, "") } /^Package: / { name = $2 }
   /^Version: / { print "cran\t" name "\t" $2 "\t"; nextfile }' {} + 2>/dev/null
+find /opt -path '*/node_modules/.package-lock.json' -exec awk -F '"' '
+  /^    "node_modules\// { name = $2; sub(/.*node_modules\//, "", name) }
+  /^      "version": / { print "npm\t" name "\t" $4 "\t" }' {} + 2>/dev/null
 true
 """
 
@@ -58,7 +61,7 @@ class Known:
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """A package in an image: ``deb`` of Debian, ``pypi`` of Python, ``cran`` of R."""
+    """A package in an image: ``deb`` of Debian, ``pypi`` of Python, ``cran`` of R, ``npm`` of Node."""
 
     kind: str
     name: str
@@ -71,7 +74,8 @@ class Package:
         kind = "deb/debian" if self.kind == "deb" else self.kind
         name = re.sub(r"[-_.]+", "-", self.name).lower() if self.kind == "pypi" else self.name
         suffix = f"?arch={self.architecture}" if self.architecture else ""
-        return f"pkg:{kind}/{quote(name, safe='')}@{quote(self.version, safe='~')}{suffix}"
+        # Only npm's have a slash, after the name of who publishes them.
+        return f"pkg:{kind}/{quote(name, safe='/')}@{quote(self.version, safe='~')}{suffix}"
 
 
 def known_images(site: Site, builds: Sequence[Build], used: Collection[str]) -> list[Known]:
