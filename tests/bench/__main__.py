@@ -10,15 +10,16 @@ from pathlib import Path
 
 import click
 
-from tests.bench import deploys, idle, programs, report
+from tests.bench import databases, deploys, idle, programs, report
 from tests.bench.measure import Number
 from tests.engine import start_engine
 from tests.integration.platform import ROOT, DeployedPlatform, from_nothing
 
-Benchmark = Callable[[DeployedPlatform, int], Iterator[Number]]
+Benchmark = Callable[[DeployedPlatform, int, bool], Iterator[Number]]
 BENCHMARKS: dict[str, Benchmark] = {
     "programs": programs.measure,
     "deploys": deploys.measure,
+    "databases": databases.measure,
     "idle": idle.measure,
 }
 ROUNDS, ROUNDS_FULL = 3, 7
@@ -39,7 +40,7 @@ def main(full: bool, names: tuple[str, ...]) -> None:
         made.write_inventory()
         with from_nothing(made):
             for name in names or BENCHMARKS:
-                for number in BENCHMARKS[name](made, ROUNDS_FULL if full else ROUNDS):
+                for number in BENCHMARKS[name](made, ROUNDS_FULL if full else ROUNDS, full):
                     numbers.append(number)
                     click.echo(report.line(number))
     run = report.described(numbers, full=full)

@@ -11,7 +11,7 @@ from tests.integration.platform import DeployedPlatform, docker
 GROUP = "Deploys"
 
 
-def measure(platform: DeployedPlatform, rounds: int) -> Iterator[Number]:
+def measure(platform: DeployedPlatform, rounds: int, full: bool) -> Iterator[Number]:
     """A deploy that makes all containers, and one that has nothing to do."""
 
     def remove() -> None:

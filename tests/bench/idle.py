@@ -17,7 +17,7 @@ SECONDS = 20
 _MIB = 1024 * 1024
 
 
-def measure(platform: DeployedPlatform, rounds: int) -> Iterator[Number]:
+def measure(platform: DeployedPlatform, rounds: int, full: bool) -> Iterator[Number]:
     """Memory of each service, without what the kernel could take back, and its share of a processor."""
     boxes = platform.container_ids()
     memory: dict[str, list[float]] = {name: [] for name in boxes}

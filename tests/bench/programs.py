@@ -11,7 +11,7 @@ from tests.integration.platform import BIN, DeployedPlatform
 GROUP = "The program"
 
 
-def measure(platform: DeployedPlatform, rounds: int) -> Iterator[Number]:
+def measure(platform: DeployedPlatform, rounds: int, full: bool) -> Iterator[Number]:
     """`dap --help` and `dap status`, each as an operator calls it."""
 
     def help_() -> float:
