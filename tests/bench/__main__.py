@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from tests.bench import databases, deploys, idle, programs, report
+from tests.bench import databases, deploys, idle, programs, report, tracking
 from tests.bench.measure import Number
 from tests.engine import start_engine
 from tests.integration.platform import ROOT, DeployedPlatform, from_nothing
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "programs": programs.measure,
     "deploys": deploys.measure,
     "databases": databases.measure,
+    "tracking": tracking.measure,
     "idle": idle.measure,
 }
 ROUNDS, ROUNDS_FULL = 3, 7
