@@ -41,6 +41,14 @@ test: check ## All of it: the checks, then real deployments on this machine
 	$(BIN)/pytest -m "not alone" --numprocesses 4 --dist loadscope --no-loadscope-reorder \
 	  tests/integration tests/double tests/lab
 
+.PHONY: bench
+bench: dev-env ## Measure beside baselines; on a machine that does nothing else
+	$(BIN)/python -m tests.bench
+
+.PHONY: bench-full
+bench-full: dev-env ## The same with more rounds and more data
+	$(BIN)/python -m tests.bench --full
+
 .PHONY: lab
 lab: dev-env ## Several machines on this one, with the platform on them (RUNNERS=2)
 	$(BIN)/python -m tests.lab up $(RUNNERS)
