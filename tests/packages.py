@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
+
+LISTS_SECONDS = 120
 
 
 def installed(command: str, package: str) -> Path:
@@ -14,7 +17,13 @@ def installed(command: str, package: str) -> Path:
         apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         prefix = [] if os.geteuid() == 0 else ["sudo", "-n", "-E"]
-        subprocess.run([*prefix, *apt, "update", "-qq"], check=False, env=environment)
+        for _ in range(LISTS_SECONDS):
+            update = [*prefix, *apt, "update", "-qq"]
+            done = subprocess.run(update, check=False, env=environment, capture_output=True, text=True)
+            # apt waits for whoever installs packages, and not for whoever reads their lists.
+            if "Could not get lock" not in done.stderr:
+                break
+            time.sleep(1)
         subprocess.run(
             [*prefix, *apt, "install", "-y", "-qq", "--no-install-recommends", package],
             check=True,

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from dap.configuration.inventory import Host
-from dap.dev import looking, on_host, quota
+from dap.dev import boxes, looking, on_host, quota
 from dap.dev.rendering import Rendered, folder_of, project_of
 from dap.errors import EXIT_FAILED, EXIT_REFUSED, DapError
 from dap.hosts import scripts
@@ -150,11 +150,11 @@ def seen(site: Site, hosts: Sequence[Host]) -> tuple[list[Seen], dict[str, str]]
 
 
 def _told(site: Site, host: Host, module: ModuleType, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What a module says that is run on a host, with the one that it imports.
+    """What a module says that is run on a host, with those that it imports.
 
     Raises:
         DapError: it cannot be run there.
     """
     otherwise = "its development containers cannot be looked after"
-    modules = {one.__name__: Path(str(one.__file__)) for one in (quota, module)}
+    modules = {one.__name__: Path(str(one.__file__)) for one in (boxes, quota, module)}
     return scripts.told_by(site.inventory.name, host, modules, request, otherwise)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dap.dev import quota
+from dap.dev.boxes import LABEL, gpus_of
 
-LABEL = "dap.dev"
 SAMPLE_SECONDS = 0.25
 # Of /proc/net/tcp: an open connection to the SSH server's port, 2222.
 CONNECTION = re.compile(r"^ *\d+: [0-9A-F]+:08AE [0-9A-F]+:[0-9A-F]+ 01 ", re.MULTILINE)
@@ -66,20 +66,17 @@ def look(project: str, data: Path) -> list[dict[str, Any]]:
     busy = processors({box["State"]["Pid"] for box in boxes if box["State"]["Running"]})
     users = {box["Config"]["Labels"][f"{LABEL}.user"] for box in boxes}
     sizes = {user: size_of(data, user) for user in users}
-    with_gpus = [box for box in boxes if box["State"]["Running"] and gpus_of(box)]
-    # Side by side, so that drivers that do not answer are waited for once.
+    # Side by side, so that those that do not answer are waited for once.
     with ThreadPoolExecutor(max_workers=16) as pool:
-        uses = dict(zip((box["Id"] for box in with_gpus), pool.map(gpu_use, with_gpus), strict=True))
-    return [
-        told(box, images, busy)
-        | {"gpu": uses.get(box["Id"])}
-        | sizes[box["Config"]["Labels"][f"{LABEL}.user"]]
-        for box in boxes
-    ]
+        return list(
+            pool.map(
+                lambda box: told(box, images, busy) | sizes[box["Config"]["Labels"][f"{LABEL}.user"]], boxes
+            )
+        )
 
 
 def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, float]) -> dict[str, Any]:
-    """What there is to say of a container, but for its home and what its GPUs do."""
+    """What there is to say of a container, but for its home."""
     labels, state = box["Config"]["Labels"], box["State"]
     return {
         "name": labels[LABEL],
@@ -97,13 +94,8 @@ def told(box: Mapping[str, Any], images: Mapping[str, str], busy: Mapping[int, f
         "code_connections": windows(state["Pid"]) if state["Running"] else 0,
         "cpu": busy.get(state["Pid"], 0.0),
         "gpus": gpus_of(box),
+        "gpu": gpu_use(box) if state["Running"] and gpus_of(box) else None,
     }
-
-
-def gpus_of(box: Mapping[str, Any]) -> list[str]:
-    """The devices that a container was made with, by their CDI names."""
-    requests = box["HostConfig"].get("DeviceRequests") or ()
-    return [name for one in requests if one["Driver"] == "cdi" for name in one["DeviceIDs"] or ()]
 
 
 def size_of(data: Path, user: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from dap.dev import quota
+from dap.dev.boxes import LABEL, gpus_of
 
-LABEL = "dap.dev"
 GRACE_SECONDS = 10
 WAIT_SECONDS = 30
 MIB = 1024 * 1024
@@ -144,7 +144,7 @@ class Host:
         for what, of_kind in (("created", missing), ("recreated", replaced), ("started", idle)):
             for one in of_kind:
                 self.change(one["name"], f"development container {what}")
-        self.remove_programs(wanted)
+        self.tidy(wanted)
 
     def stop(self, name: str) -> None:
         """Stop a container until it is started again; no deploy does that."""
@@ -168,9 +168,6 @@ class Host:
             if box:
                 self.end(box)
             shutil.rmtree(self.root / name, ignore_errors=True)
-            self.remove_programs()
-            with contextlib.suppress(OSError):
-                self.root.rmdir()
 
     def remove_home(self, user: str) -> None:
         """Remove what a user has in home and scratch on this host."""
@@ -331,19 +328,21 @@ class Host:
                 docker("rm", "--force", box, check=False)
                 shutil.rmtree(incoming, ignore_errors=True)
 
-    def remove_programs(self, wanted: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Remove what no container shares any more: neither one that is there, nor one that is to be."""
-        folder = self.root / PROGRAMS
-        if self.check or not folder.is_dir():
+    def tidy(self, wanted: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Remove what no container shares any more, neither one that is there nor one that is to be."""
+        if self.check:
             return
-        used = {Path(each["folder"]) for one in wanted for each in programs_of(one)}
-        for box in self.containers().values():
-            used |= {Path(mount.get("Source", "")) for mount in box.get("Mounts", ())}
-        for path in folder.iterdir():
-            if path not in used:
-                shutil.rmtree(path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        folder = self.root / PROGRAMS
+        if folder.is_dir():
+            used = {Path(each["folder"]) for one in wanted for each in programs_of(one)}
+            for box in self.containers().values():
+                used |= {Path(mount.get("Source", "")) for mount in box.get("Mounts", ())}
+            for path in folder.iterdir():
+                if path not in used:
+                    shutil.rmtree(path, ignore_errors=True)
+        for empty in (folder, self.root):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
 
     def end(self, box: Mapping[str, Any]) -> None:
         """End and remove a container."""
@@ -381,12 +380,6 @@ class Host:
             check=False,
         )
         return (done.stdout.strip().splitlines() or ["it says nothing"])[-1]
-
-
-def gpus_of(box: Mapping[str, Any]) -> list[str]:
-    """The devices that a container was made with, by their CDI names."""
-    requests = box.get("HostConfig", {}).get("DeviceRequests") or ()
-    return [name for one in requests if one["Driver"] == "cdi" for name in one["DeviceIDs"] or ()]
 
 
 def programs_of(one: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
@@ -479,6 +472,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         elif verb == "remove":
             if box := host.containers().get(request["name"]):
                 host.remove(request["name"], box)
+                host.tidy()
             if request.get("home"):
                 host.remove_home(request["home"])
         elif verb == "remove_all":

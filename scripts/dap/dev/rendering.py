@@ -38,7 +38,6 @@ from dap.site import GITLAB, Site
 from dap.trust.ssh import SshKey
 
 SSH_PORT = 2222
-LABEL = "dap.dev"
 _LIVE = "/run/dap"
 # In the image, and where containers have it.
 _CODE_PATH = "/opt/code-server"
