@@ -9,7 +9,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from tests.integration.desks import ALICE, BOB, Desks, running
 from tests.integration.disks import mounted
 from tests.integration.platform import BIN, docker, free_ports
 from tests.integration.small import change_settings
+from tests.lab.machine import wait_for
 
 # What the program may take besides what the engine takes for a bare container of the same image, on 2 cores.
 MORE_SECONDS = 1.5
@@ -155,7 +156,7 @@ def test_home_that_is_too_large_is_told_at_login_and_in_the_list(desks: Desks) -
 
         assert "at most\n" in ssh("cat /run/dap/motd")
         note = desks.data / "homes" / "carol" / ".cache" / "dap" / "home_size"
-        wait_for(note.exists)
+        wait_for(note.exists, 60, "the size of the home is noted")
         assert "WARNING" not in ssh("bash -lc true")
         first = note.read_text(encoding="utf-8")
         ssh("head -c 20M /dev/urandom >data; sh /etc/dap/home.sh")
@@ -163,7 +164,7 @@ def test_home_that_is_too_large_is_told_at_login_and_in_the_list(desks: Desks) -
         assert note.read_text(encoding="utf-8") == first
         os.utime(note, (0, 0))
         ssh("true")
-        wait_for(lambda: note.read_text(encoding="utf-8") != first)
+        wait_for(lambda: note.read_text(encoding="utf-8") != first, 60, "it is noted again")
         warning = r"WARNING: /home/carol holds 2\d MB, and is to hold 16 MB at most\. Make room\.\n"
         assert re.search(warning, ssh("bash -lc true"))
         told = json.loads(desks.must("dev", "list", "--json"))["containers"]
@@ -176,13 +177,6 @@ def test_home_that_is_too_large_is_told_at_login_and_in_the_list(desks: Desks) -
     finally:
         desks.must("dev", "remove", "large", "--with-home", "--yes")
         desks.settings_file.write_text(before, encoding="utf-8")
-
-
-def wait_for(state: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not state():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.mark.measures

@@ -15,6 +15,7 @@ from typing import Any
 
 from dap.bundle.archive import CONTENTS, Bundle
 from dap.configuration.inventory import Inventory, load_inventory
+from dap.dev import certificates as dev_certificates
 from dap.dev import numbers
 from dap.errors import ConfigurationError
 from dap.files import required
@@ -371,6 +372,9 @@ def everything() -> Mapping[str, bytes]:
             }
         ),
         f"{SECRETS}/gpus.json": as_json({"dev ada": "nvidia.com/gpu=0,nvidia.com/gpu=1"}),
+        f"{SECRETS}/ssh_certificates.json": as_json(
+            [{"serial": 1, "user": "ada", "key": "SHA256:Kq3vT8zW", "until": 1790000000, "revoked": True}]
+        ),
         "team.bundle": _bundled(),
         PASSWORD_FILE: b"correct horse\n",
         "ada.pub": b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 ada\n",
@@ -422,5 +426,8 @@ def inputs() -> Mapping[str, Input]:
         "numbers": _input(f"{SECRETS}/dev_containers.json", _records, dump=as_json),
         "GPUs": _input(f"{SECRETS}/gpus.json", _records, dump=as_json),
         "bundle": _input("team.bundle", _bundle, document=_bundle_list(), dump=_bundled_as),
+        "users' certificates": _input(
+            f"{SECRETS}/ssh_certificates.json", lambda _: dev_certificates.recall("team"), dump=as_json
+        ),
         "public key": _input("ada.pub", lambda folder: public_key(folder / "ada.pub"), piped=True),
     }

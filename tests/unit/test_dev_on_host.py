@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dap.dev import on_host
+from dap.dev.boxes import LABEL
 
 PLATFORM = "4b2c1d1e-0000-4000-8000-000000000000"
 
@@ -25,8 +26,13 @@ class Engine:
         self.asked: list[str] = []
 
     def add(self, name: str, configuration: str, *, running: bool = True) -> None:
-        labels = {on_host.LABEL: name, f"{on_host.LABEL}.configuration": configuration}
-        self.containers[name] = {"Id": name, "State": {"Running": running}, "Config": {"Labels": labels}}
+        labels = {LABEL: name, f"{LABEL}.configuration": configuration}
+        self.containers[name] = {
+            "Id": name,
+            "State": {"Running": running},
+            "Config": {"Labels": labels},
+            "HostConfig": {},
+        }
 
     def docker(self, *arguments: str, check: bool = True) -> str:
         self.asked.append(" ".join(arguments))
@@ -165,6 +171,19 @@ def test_what_containers_share_is_unpacked_once_and_goes_with_the_last(engine: E
     assert bring(folder, having("c", 3), complete=False) == lacking
     assert bring(folder, having("a", 2), check=True, recreate=["a"])["changes"][0] == "2: files unpacked"
     assert not programs.exists()
+
+
+def test_what_was_just_unpacked_stays_where_another_container_goes(engine: Engine, folder: Path) -> None:
+    engine.images.add("dap/code-server:1")
+    programs = folder / "dev" / ".programs"
+    shared = {"image": "dap/code-server:1", "path": "/opt/x", "folder": str(programs / "1")}
+    bring(folder, wanted(folder, "a"))
+    assert bring(folder, wanted(folder, "b", programs=[shared]))["changes"] == [
+        "1: files unpacked",
+        "a: development container removed",
+        "b: development container created",
+    ]
+    assert (programs / "1" / "bin").is_dir()
 
 
 def test_unpacking_that_fails_leaves_nothing(

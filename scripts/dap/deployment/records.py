@@ -9,10 +9,12 @@ from dap.errors import RefusedError
 from dap.files import PRIVATE_FILE, make_private_folder, read, write_atomic
 from dap.layout import secrets_dir, shown
 
-RENEWED = "restore it from a backup, or remove it: the next deploy notes anew what it finds"
 
-
-def recall(inventory: str, name: str, next_step: str = RENEWED) -> dict[str, str]:
+def recall(
+    inventory: str,
+    name: str,
+    next_step: str = "restore it from a backup, or remove it: the next deploy notes anew what it finds",
+) -> dict[str, str]:
     """The entries of the record ``name``; none where there is no such file.
 
     Args:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from dap.configuration import wording
 from dap.configuration.schema import User
@@ -17,7 +19,7 @@ from dap.configuration.values import duration, minutes
 from dap.credentials import Credentials
 from dap.dev.containers import USER_AUTHORITY
 from dap.errors import DapError, RefusedError
-from dap.files import PRIVATE_FILE, write_atomic
+from dap.files import PRIVATE_FILE, read, write_atomic
 from dap.layout import secrets_dir, shown
 from dap.secrets import SecretStore, store_lock
 from dap.site import Site
@@ -28,6 +30,8 @@ Made = TypeVar("Made")
 _FILE = "ssh_certificates.json"
 # Clocks differ a little.
 _EARLIER = 60
+# What a certificate holds such a number in; and the last moment that has a date.
+_LAST_SERIAL, _LAST_MOMENT = 2**64 - 1, 253_402_300_799
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,10 @@ class Issued:
         revoked: whether it was taken back.
     """
 
-    serial: int
+    serial: Annotated[int, Field(ge=1, le=_LAST_SERIAL)]
     user: str
     key: str
-    until: int
+    until: Annotated[int, Field(ge=0, le=_LAST_MOMENT)]
     revoked: bool = False
 
     @property
@@ -57,6 +61,9 @@ class Issued:
     def ends(self) -> str:
         """When it ends, for people."""
         return datetime.fromtimestamp(self.until, UTC).strftime("%F %R UTC")
+
+
+_RECORD = TypeAdapter(list[Issued])
 
 
 def authority_of(credentials: Credentials) -> SshKey:
@@ -72,10 +79,10 @@ def recall(inventory: str) -> list[Issued]:
     """
     file = secrets_dir() / inventory / _FILE
     try:
-        return [Issued(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
+        return _RECORD.validate_json(read(file), strict=True)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValidationError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it holds no list of certificates"
         raise RefusedError(
             f"{shown(file)} cannot be read: {reason}",

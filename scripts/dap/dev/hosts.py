@@ -118,9 +118,9 @@ def bring_all(
     """Bring all development containers of ``hosts`` into state, side by side; by host."""
 
     def bring(host: Host) -> Answer | DapError:
-        boxes = [one.as_json() for one in wanted.get(host.name, ())]
+        containers = [one.as_json() for one in wanted.get(host.name, ())]
         try:
-            return ask(site, host, platform_id, "bring", wanted=boxes, complete=True, check=check)
+            return ask(site, host, platform_id, "bring", wanted=containers, complete=True, check=check)
         except DapError as error:
             return error
 

@@ -17,6 +17,7 @@ from dap.configuration.schema import User
 from dap.configuration.values import mebibytes, minutes
 from dap.credentials import Credentials
 from dap.dev import certificates
+from dap.dev.boxes import LABEL
 from dap.dev.containers import AUTHORITY, DevContainer, host_key_of
 from dap.dev.numbers import Numbers, address_on
 from dap.dev.on_host import PROGRAMS
