@@ -15,6 +15,8 @@ Rule = Callable[[Document], bool]
 
 SHORTEST_REASON = 20
 MIB = 1024 * 1024
+# Where nothing is written Docker takes it.
+PRIVATE = "rprivate"
 SOCKETS = re.compile(r"/(docker|containerd|podman)[^/]*\.sock\b")
 # Of its own tag, the platform's images name their content; any other one needs a tag that somebody chose.
 OWN_IMAGE = re.compile(r"dap/[a-z0-9-]+:[A-Za-z0-9_.-]+-[0-9a-f]{12}")
@@ -53,16 +55,26 @@ def _healthcheck(service: Document) -> bool:
 
 
 def _volumes(service: Document) -> bool:
-    """Nothing of the host can be written but the service's data. Engines' sockets have their own rule."""
+    """Nothing of the host can be written but the service's data, and what is mounted there is not seen here.
+
+    Engines' sockets have their own rule.
+    """
     own = f"{service['x-data']}/{service['x-name']}/"
     for mount in service.get("volumes", []):
         if not isinstance(mount, dict) or mount.get("type") != "bind":
+            return False
+        if mount.get("bind", {}).get("propagation", PRIVATE) != PRIVATE:
             return False
         source = mount["source"]
         writable = source.startswith(own) or source in service.get("x-folders", ())
         if not (mount.get("read_only") or writable or SOCKETS.search(source)):
             return False
     return True
+
+
+def _networks(service: Document) -> bool:
+    """Not in the network that all containers share which name none; Compose makes one for such a service."""
+    return not {"bridge", "host"} & set(service.get("networks") or {})
 
 
 def _docker_socket(service: Document) -> bool:
@@ -94,6 +106,7 @@ RULES: dict[str, Rule] = {
     "volumes": _volumes,
     "docker_socket": _docker_socket,
     "ports": _ports,
+    "networks": _networks,
     **{
         key: _absent(key)
         for key in (
@@ -129,7 +142,12 @@ def as_service(box: Mapping[str, Any]) -> dict[str, Any]:
     """A container as ``docker inspect`` describes it, in the words of a Compose file."""
     host, config = box["HostConfig"], box["Config"]
     mounts = [
-        {"type": mount["Type"], "source": mount.get("Source", ""), "read_only": not mount["RW"]}
+        {
+            "type": mount["Type"],
+            "source": mount.get("Source", ""),
+            "read_only": not mount["RW"],
+            "bind": {"propagation": mount["Propagation"]},
+        }
         for mount in box["Mounts"]
     ]
     network = host["NetworkMode"]
@@ -153,6 +171,7 @@ def as_service(box: Mapping[str, Any]) -> dict[str, Any]:
             for entries in (box["NetworkSettings"]["Ports"] or {}).values()
             for entry in entries or []
         ],
+        "networks": box["NetworkSettings"]["Networks"],
         "network_mode": network if network in ("host", "bridge") or ":" in network else "",
         "pid": host["PidMode"],
         # The engine's own default, which shares nothing.

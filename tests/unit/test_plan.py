@@ -145,6 +145,7 @@ def test_everything_is_made_in_servers_without_data() -> None:
     plan = foreseen(["db", "store", "panel"], {"asked": [], "unasked": {"panel": "does not run"}})
     assert [change.what for change in plan.provisioning] == [
         "db: database postgres closed to other roles",
+        "db: database template1 closed to other roles",
         "db: role seller created",
         "db: database shop created",
         "db: database shop closed to other roles",

@@ -104,6 +104,6 @@ set -- -c config_file="${RUN}/postgresql.conf" -c data_directory="${PGDATA}" -c 
     -c fsync=on -c full_page_writes=on -c synchronous_commit=on
 if [ "${POSTGRES_TLS}" = required ]; then
     set -- "$@" -c ssl=on -c ssl_cert_file="${TLS_CERTIFICATE}" -c ssl_key_file="${TLS_KEY}" \
-        -c ssl_min_protocol_version=TLSv1.2
+        -c ssl_min_protocol_version=TLSv1.2 -c ssl_ciphers=ECDHE+AESGCM:ECDHE+CHACHA20
 fi
 exec postgres "$@"

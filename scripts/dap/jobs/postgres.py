@@ -25,7 +25,9 @@ def provision(server: dict[str, Any], report: Report) -> None:
     with _administrator(server, report) as connection:
         if not server["external"]:
             # The default lets every role connect to every database; another's server is not ours to close.
-            _close_to_public(connection, "postgres", report, server["service"])
+            # While anybody is in `template1`, no database can be made.
+            for name in ("postgres", "template1"):
+                _close_to_public(connection, name, report, server["service"])
         for database in server["databases"]:
             _role(connection, server, database, report)
             _database(connection, server, database, report)

@@ -17,7 +17,7 @@ def changes_in_a_new_server(kind: str, server: Mapping[str, Any]) -> list[str] |
 
 def _postgres(server: Mapping[str, Any]) -> list[str]:
     name = server["service"]
-    lines = [f"{name}: database postgres closed to other roles"]
+    lines = [f"{name}: database {database} closed to other roles" for database in ("postgres", "template1")]
     for database in server["databases"]:
         lines += [
             f"{name}: role {database['role']} created",
