@@ -62,6 +62,10 @@ check: dev-env ## Linters, types, schemas, rendered files, unit tests (under a m
 	$(BIN)/python -m tests.lint
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --quiet tests/unit tests/render
 
+.PHONY: audit
+audit: dev-env ## Ask osv.dev for known holes in all that is pinned (needs the Internet)
+	$(BIN)/python -m tests.audit
+
 .PHONY: format
 format: dev-env ## Format the Python code
 	$(BIN)/ruff format .
