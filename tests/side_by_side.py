@@ -17,14 +17,14 @@ MEASURES = "measures"
 GROUPS = {
     "using": {
         *("test_deploy", "test_containers", "test_clients", "test_own_certificate", "test_own_service"),
-        "test_pages",
+        *("test_hardening", "test_hostile_requests", "test_pages"),
     },
     "changing": {
         *("test_bad_input", "test_freedom", "test_recovery", "test_registry", "test_rotation"),
         *("test_people", "test_secret_places"),
     },
     "desks": {"test_dev_certificates", "test_dev_containers", "test_dev_resources"},
-    "pipelines": {"test_image_builds", "test_leftovers", "test_runner"},
+    "pipelines": {"test_hostile_job", "test_image_builds", "test_leftovers", "test_runner"},
 }
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.
 ORDER = (

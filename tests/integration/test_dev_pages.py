@@ -255,6 +255,11 @@ def test_page_is_for_its_user_alone(pages: Pages) -> None:
     ):
         with pages.visitor(user, headers) as client:
             assert client.get("/api/status").status_code == status, (user, headers)
+    with pages.visitor() as client:
+        guesses = [client.get("/api/status", auth=("alice", "wrong-password")).status_code for _ in range(40)]
+        assert set(guesses) == {401, 429}
+    with pages.visitor("alice") as client:
+        assert client.get("/api/status").status_code == 200
     # A page that was switched off is no name of the platform, and neighbours find no way around the proxy.
     with httpx.Client(verify=pages.trust) as client:
         other = {"Host": f"bob-python.{pages.domain}:{pages.ports['https']}"}
