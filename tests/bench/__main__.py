@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from tests.bench import databases, deploys, idle, programs, report, tracking
+from tests.bench import databases, deploys, idle, objects, programs, report, repositories, tracking
 from tests.bench.measure import Number
 from tests.engine import start_engine
 from tests.integration.platform import ROOT, DeployedPlatform, from_nothing
@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "deploys": deploys.measure,
     "databases": databases.measure,
     "tracking": tracking.measure,
+    "objects": objects.measure,
+    "repositories": repositories.measure,
     "idle": idle.measure,
 }
 ROUNDS, ROUNDS_FULL = 3, 7

@@ -6,7 +6,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,11 @@ def seconds_of(action: Callable[[], object]) -> float:
 
 
 def in_turn(
-    rounds: int, ours: Callable[[], float], theirs: Callable[[], float]
-) -> tuple[list[float], list[float]]:
+    rounds: int, ours: Callable[[], Measured], theirs: Callable[[], Measured]
+) -> tuple[list[Measured], list[Measured]]:
     """Measure two things in turn, each first in every other round; the values of each."""
-    values: list[float] = []
-    others: list[float] = []
+    values: list[Measured] = []
+    others: list[Measured] = []
     for number in range(rounds):
         pairs = [(values, ours), (others, theirs)]
         for kept, measured in pairs if number % 2 == 0 else pairs[::-1]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
+
+from tests.image_build import build, digest_of, is_built
 
 HERE = Path(__file__).parent
 KEYS = HERE.parent / "unit" / "recorded" / "gitlab_keys_19.3.0.txt"
@@ -21,31 +20,15 @@ def double_image(base: str, ca_bundle: Path | None = None) -> str:
         base: the platform's own base image, which has to be on the engine.
         ca_bundle: the authorities to trust while packages are fetched; the machine's where none is given.
     """
-    files = [
-        path for folder in ("image", "server", "contract") for path in sorted((HERE / folder).rglob("*"))
-    ]
-    content = b"".join(
-        path.read_bytes() for path in [*files, KEYS] if path.is_file() and "__pycache__" not in path.parts
+    folders = [HERE / folder for folder in ("image", "server", "contract")]
+    files = [path for folder in folders for path in sorted(folder.rglob("*"))]
+    reference = "dapt/gitlab-ce:" + digest_of(
+        base, [path for path in [*files, KEYS] if "__pycache__" not in path.parts]
     )
-    reference = f"dapt/gitlab-ce:{hashlib.sha256(base.encode() + content).hexdigest()[:12]}"
-    there = subprocess.run(["docker", "image", "inspect", reference], capture_output=True, check=False)
-    if there.returncode == 0:
-        return reference
-    with tempfile.TemporaryDirectory() as folder:
-        context = make_context(Path(folder) / "context")
-        bundle = ca_bundle or Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
-        arguments = ["--build-arg", f"BASE_IMAGE={base}", "--secret", f"id=ca,src={bundle}"]
-        for name in FROM_ENVIRONMENT:
-            if name in os.environ:
-                arguments += ["--build-arg", name]
-        done = subprocess.run(
-            ["docker", "build", "--tag", reference, "--network", "host", *arguments, str(context)],
-            env=os.environ | {"DOCKER_BUILDKIT": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
+    if not is_built(reference):
+        with tempfile.TemporaryDirectory() as folder:
+            context = make_context(Path(folder) / "context")
+            build(reference, context, base, variables=FROM_ENVIRONMENT, ca_bundle=ca_bundle)
     return reference
 
 
