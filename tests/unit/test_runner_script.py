@@ -158,3 +158,13 @@ def test_healthcheck_tells_the_engine_at_once_of_what_has_changed(box: Box) -> N
     assert (done.returncode, done.stdout) == (1, complaint)
     box.begin_job()
     assert box.check().returncode == 0
+
+
+def test_healthcheck_is_quick_after_one_that_was_broken_off(box: Box) -> None:
+    assert box.check().returncode == 0
+    with box.start("check") as broken_off:
+        wait_for(lambda: not (box.folder / "well").exists())
+        broken_off.kill()
+    began = time.monotonic()
+    assert box.check().returncode == 0
+    assert time.monotonic() - began < LIMIT_S / 2

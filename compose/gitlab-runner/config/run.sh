@@ -76,25 +76,25 @@ watch() {
   kill -QUIT "$1"
 }
 
-# As long as all is well it stays for half a minute: starting it costs the engine more than it does itself.
+# As long as all is well it stays for half a minute: starting it costs the engine more than it does itself. After one
+# that was broken off, as when the engine pauses the container, it does not: what the engine knew is forgotten then.
 check() {
+  stay=''
+  [ ! -e "${state}/well" ] || stay=yes
+  rm -f "${state}/well"
   for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
     if [ -e "${state}/full" ]; then
-      rm -f "${state}/well"
       cat "${state}/full"
       exit 1
     fi
     if ! wget -q -O /dev/null "${metrics}"; then
-      rm -f "${state}/well"
       echo "the runner does not answer at ${metrics}"
       exit 1
     fi
-    if [ ! -e "${state}/well" ]; then
-      : >"${state}/well"
-      exit 0
-    fi
+    [ -n "${stay}" ] || break
     sleep 2
   done
+  : >"${state}/well"
 }
 
 "$@"
