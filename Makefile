@@ -49,6 +49,10 @@ bench: dev-env ## Measure beside baselines; on a machine that does nothing else
 bench-full: dev-env ## The same with more rounds and more data
 	$(BIN)/python -m tests.bench --full
 
+.PHONY: chaos
+chaos: dev-env ## Hit a platform in use with faults, and see that it comes back (25 minutes)
+	$(BIN)/python -m tests.chaos
+
 .PHONY: lab
 lab: dev-env ## Several machines on this one, with the platform on them (RUNNERS=2)
 	$(BIN)/python -m tests.lab up $(RUNNERS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import platform as machine
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from tests import this_machine
 from tests.bench.measure import Number
 
 _HERE = Path(__file__).parent
@@ -19,22 +18,12 @@ _HERE = Path(__file__).parent
 
 def described(numbers: Sequence[Number], *, full: bool) -> dict[str, Any]:
     """All that is known of a run, for JSON and for the pages."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} processors ({_processor()}), {memory:.0f} GiB of memory, "
-        f"{machine.system()} {machine.release().partition('-')[0]}",
+        "machine": this_machine.description(),
         "full": full,
         "numbers": [number.as_json() for number in numbers],
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return machine.machine()
 
 
 def table(numbers: Sequence[Number]) -> str:

@@ -36,8 +36,13 @@ class Disk:
         state = os.statvfs(self.folder)
         return state.f_bavail * state.f_frsize
 
+    @property
+    def is_full(self) -> bool:
+        """Whether next to nothing can be written."""
+        return self.free < 64 * 1024
+
     def fill(self) -> None:
-        """Take all the space that is left, to the last block."""
+        """Take all the space that is left, to the last block; others may give some back at once."""
         size = self.filler.stat().st_size if self.filler.exists() else 0
         with self.filler.open("ab") as file:
             step = self.free
@@ -50,7 +55,6 @@ class Disk:
             # What is left of blocks that metadata might use.
             with contextlib.suppress(OSError):
                 os.posix_fallocate(file.fileno(), size, 4096)
-        assert self.free < 64 * 1024
 
     def make_room(self) -> None:
         """Give the space back."""

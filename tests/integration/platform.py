@@ -191,8 +191,8 @@ class DeployedPlatform:
             sslrootcert=str(ca_file or self.ca_file),
         )
 
-    def s3(self, project: str, secret: str | None = None) -> Any:
-        """A boto3 client with a project's key, or with another secret."""
+    def s3(self, project: str, secret: str | None = None, **more: Any) -> Any:
+        """A boto3 client with a project's key, or with another secret; ``more`` is what boto3 is told."""
         user, right = self.login(f"Project {project}: bucket")
         return boto3.client(
             "s3",
@@ -201,6 +201,7 @@ class DeployedPlatform:
             aws_secret_access_key=secret or right,
             region_name="us-east-1",
             verify=str(self.ca_file),
+            **more,
         )
 
     def containers(self) -> dict[str, dict[str, Any]]:
@@ -218,8 +219,8 @@ class DeployedPlatform:
         """Id and start of every container, by service; another one after it was replaced or started again."""
         return {name: (box["Id"], box["State"]["StartedAt"]) for name, box in self.containers().items()}
 
-    def remove(self) -> None:
-        """Leave nothing behind but the logs."""
+    def keep_logs(self) -> Path:
+        """Save what the services and the program have said; the folder."""
         kept = KEPT_LOGS / self.name
         kept.mkdir(parents=True, exist_ok=True)
         for service in self.containers():
@@ -229,6 +230,11 @@ class DeployedPlatform:
                 )
         if (self.secrets / "logs").is_dir():
             shutil.copytree(self.secrets / "logs", kept, dirs_exist_ok=True)
+        return kept
+
+    def remove(self) -> None:
+        """Leave nothing behind but the logs."""
+        self.keep_logs()
         # Nothing is lost by an end without a warning here, and all of them take their time otherwise.
         if containers := self.containers():
             docker("rm", "--force", *(box["Id"] for box in containers.values()))

@@ -8,12 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import engine_answers
 from tests.integration.platform import DeployedPlatform, docker
-from tests.integration.test_recovery import wait_until_healthy
 
 pytestmark = pytest.mark.alone
 PID_FILE = Path("/var/run/docker.pid")
@@ -93,6 +93,22 @@ def written(platform: DeployedPlatform) -> tuple[str, str]:
     with platform.postgres("demo", user, password) as connection:
         connection.execute("CREATE TABLE restarted AS SELECT generate_series(1, 1000) AS n")
     return user, password
+
+
+def wait_until_healthy(platform: DeployedPlatform, expected: set[str], limit: float) -> dict[str, Any]:
+    """Look until all containers are healthy; the containers then.
+
+    Raises:
+        AssertionError: they are not after ``limit`` seconds.
+    """
+    end = time.monotonic() + limit
+    while True:
+        boxes = platform.containers()
+        states = {name: box["State"].get("Health", {}).get("Status") for name, box in boxes.items()}
+        if set(boxes) == expected and set(states.values()) == {"healthy"}:
+            return boxes
+        assert time.monotonic() < end, states
+        time.sleep(0.5)
 
 
 def assert_all_is_back(platform: DeployedPlatform, user: str, password: str) -> None:

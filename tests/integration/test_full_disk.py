@@ -73,6 +73,7 @@ def test_full_disk_for_rendered_files_is_named_and_old_files_stay(disks: Disks) 
     settings = change_settings(platform, time_zone="Europe/Berlin")
     try:
         disks.root.fill()
+        assert disks.root.is_full
         error = error_of(platform, "deploy", "--no-verify")
         assert "No space left on device" in error
         assert f"make room on the file system of {platform.root}" in error
@@ -98,6 +99,7 @@ def test_full_disk_of_the_data_is_named_and_committed_rows_survive(disks: Disks)
     settings = change_settings(platform, projects=[{"name": "demo"}, {"name": "late-comer"}])
     try:
         disks.data.fill()
+        assert disks.data.is_full
         with pytest.raises(psycopg.Error), platform.postgres("demo", user, password) as connection:
             connection.execute(
                 "CREATE TABLE too_much AS SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"
@@ -125,6 +127,7 @@ def test_full_disk_of_the_secrets_is_named_and_the_old_ones_stay(disks: Disks) -
     settings = change_settings(platform, users=[{"name": "grace"}])
     try:
         disks.secrets.fill()
+        assert disks.secrets.is_full
         error = error_of(platform, "deploy", "--no-verify")
         assert "No space left on device" in error
         assert f"make room or correct the permissions of {platform.secrets}" in error

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.chaos import report
+from tests.chaos.campaign import Campaign
+from tests.chaos.clients import Artifacts, Metrics, Objects, PgAdmin, Portal, Rows
+from tests.chaos.faults import Cut, Fault, Kill, OutOfMemory
 from tests.integration.platform import DeployedPlatform
 from tests.integration.small import change_settings, remove_own_service, write_own_service
 
 WAIT_SECONDS = 30
+SHORT_S = 1.5
 
 
 def restarted(platform: DeployedPlatform, before: dict[str, tuple[str, str]]) -> set[str]:
@@ -22,65 +24,30 @@ def restarted(platform: DeployedPlatform, before: dict[str, tuple[str, str]]) ->
     return {name for name, now in platform.starts().items() if now != before.get(name)}
 
 
-def wait_until_started_again(platform: DeployedPlatform, before: dict[str, Any], limit: float) -> None:
-    """Look until every container has been started later than ``before``.
-
-    Raises:
-        AssertionError: one has not after ``limit`` seconds.
-    """
-    end = time.monotonic() + limit
-    while True:
-        boxes = platform.containers()
-        waiting = [
-            name
-            for name, box in before.items()
-            if name not in boxes or boxes[name]["State"]["StartedAt"] <= box["State"]["StartedAt"]
-        ]
-        if not waiting:
-            return
-        assert time.monotonic() < end, f"not started again: {waiting}"
-        time.sleep(0.2)
-
-
-def wait_until_healthy(platform: DeployedPlatform, expected: set[str], limit: float) -> dict[str, Any]:
-    """Look until all containers are healthy; the containers then.
-
-    Raises:
-        AssertionError: they are not after ``limit`` seconds.
-    """
-    end = time.monotonic() + limit
-    while True:
-        boxes = platform.containers()
-        states = {name: box["State"].get("Health", {}).get("Status") for name, box in boxes.items()}
-        if set(boxes) == expected and set(states.values()) == {"healthy"}:
-            return boxes
-        assert time.monotonic() < end, states
-        time.sleep(0.5)
-
-
-def test_every_container_that_dies_comes_back_healthy_without_a_hand(platform: DeployedPlatform) -> None:
-    user, password = platform.login("Project demo: database")
-    with platform.postgres("demo", user, password) as connection:
-        connection.execute("CREATE TABLE crashed AS SELECT generate_series(1, 1000) AS n")
-    platform.s3("demo").put_object(Bucket="demo", Key="crashed.txt", Body=b"still here")
-    before = platform.containers()
-
-    # From outside and all at once, as a crash would: `docker kill` counts as being told to stop.
-    for box in before.values():
-        os.kill(box["State"]["Pid"], signal.SIGKILL)
-    # The engine takes a moment to notice; until then it calls them healthy.
-    wait_until_started_again(platform, before, 60)
-    after = wait_until_healthy(platform, set(before), 60)
-
-    assert {name: box["Id"] for name, box in after.items()} == {
-        name: box["Id"] for name, box in before.items()
-    }
-    platform.must("verify")
-    with platform.postgres("demo", user, password) as connection:
-        assert connection.execute("SELECT sum(n) FROM crashed").fetchone() == (500500,)
-        connection.execute("DROP TABLE crashed")
-    assert platform.s3("demo").get_object(Bucket="demo", Key="crashed.txt")["Body"].read() == b"still here"
-    platform.s3("demo").delete_object(Bucket="demo", Key="crashed.txt")
+def test_what_fails_comes_back_without_a_hand_and_nothing_acknowledged_is_lost(
+    platform: DeployedPlatform,
+) -> None:
+    """The short form of `make chaos`."""
+    clients = [kind(platform) for kind in (Rows, Objects, Metrics, Artifacts, Portal, PgAdmin)]
+    before = platform.container_ids()
+    hits: list[tuple[Fault, set[str]]] = [
+        (Kill(), set(before)),
+        # Those whose limit is far from what this machine may have left.
+        (OutOfMemory(), {"nginx-proxy", "portal", "postgres-service"}),
+        (Cut(SHORT_S), {"minio", "mlflow", "postgres-data"}),
+    ]
+    try:
+        # Other tests may keep the machine busy.
+        with Campaign(platform, clients, limit=120) as campaign:
+            for fault, services in hits:
+                found = campaign.hit(fault, sorted(services), deploy=False)
+                assert [report.line(one) for one in found if not one.good] == []
+        assert campaign.lost() == []
+        assert all(client.acknowledged() for client in clients)
+    finally:
+        for client in clients:
+            client.clear()
+    assert platform.container_ids() == before
     assert platform.deploy() == 0
 
 
