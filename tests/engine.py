@@ -11,6 +11,7 @@ from dap.layout import compose_dir
 from dap.services.manifest import find_folders, load_services
 from tests.conftest import engine_answers
 from tests.integration.platform import DeployedPlatform
+from tests.side_by_side import give_way
 
 
 def start_engine(folder: Path) -> str:
@@ -24,6 +25,7 @@ def start_engine(folder: Path) -> str:
             starter.must("image", "build", "nginx-proxy")
         finally:
             shutil.rmtree(starter.root, ignore_errors=True)
+    give_way()
     return base
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,10 @@ GROUPS = {
 # What takes longest comes first, or one worker would still be at it when the others have nothing left.
 ORDER = (
     *("lab", "changing", "using", "test_plan", "pipelines", "test_gitlab", "desks"),
-    *("test_dev_pages", "test_environments", "test_faults", "bundle", "test_portainer"),
+    *("test_dev_pages", "test_environments", "test_faults", "test_full_disk", "bundle", "test_portainer"),
 )
+# How much less of the processors the others get than those that come first, the longest of all.
+NICENESS = 5
 _LOCKS = Path(__file__).parents[1] / ".cache"
 
 
@@ -53,6 +56,16 @@ def group_of(nodeid: str) -> str:
     if path.parent.name != "integration":
         return str(path)
     return next((name for name, modules in GROUPS.items() if path.stem in modules), path.stem)
+
+
+def give_way() -> None:
+    """Leave the processors to the tests that take longest, unless this process runs those.
+
+    To be called when there is an engine: it would inherit this for good, and all containers from it.
+    """
+    first = group_of(os.environ.get("PYTEST_CURRENT_TEST", "")) == ORDER[0]
+    if "PYTEST_XDIST_WORKER" in os.environ and not first and os.nice(0) == 0:
+        os.nice(NICENESS)
 
 
 class PlatformScheduling(LoadScopeScheduling):  # type: ignore[misc]

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import click
 
-from tests.bench import databases, deploys, idle, objects, programs, report, repositories, tracking
+from tests.bench import (
+    databases,
+    deploys,
+    desks,
+    hosts,
+    idle,
+    objects,
+    programs,
+    report,
+    repositories,
+    tracking,
+)
 from tests.bench.measure import Number
 from tests.engine import start_engine
 from tests.integration.platform import ROOT, DeployedPlatform, from_nothing
@@ -23,6 +34,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "tracking": tracking.measure,
     "objects": objects.measure,
     "repositories": repositories.measure,
+    "desks": desks.measure,
+    "hosts": hosts.measure,
     "idle": idle.measure,
 }
 ROUNDS, ROUNDS_FULL = 3, 7

@@ -17,12 +17,15 @@ from tests.integration.desks import Desks
 from tests.integration.pipelines import RunnerPlatform
 from tests.integration.platform import DeployedPlatform, docker, from_nothing
 from tests.packages import installed
+from tests.side_by_side import give_way
 
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An engine that runs: started by the product itself where none does."""
-    if not engine_answers():
+    if engine_answers():
+        give_way()
+    else:
         start_engine(tmp_path_factory.mktemp("engine"))
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from dap.layout import compose_dir
-from tests.integration.platform import DeployedPlatform, free_ports
+from tests.integration.platform import BIN, DeployedPlatform, docker, free_ports
 from tests.integration.small import SERVICES, change_settings
 
 ALICE, BOB = "alice-python", "bob-python"
@@ -90,6 +92,54 @@ class Desks(DeployedPlatform):
         done = self.try_ssh(user, container, command, *options, given=given)
         assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def first_prompt(self, user: str, container: str) -> float:
+        """Create a container; the seconds until its user has run a first command in it."""
+        create = ["create", user, "--environment=python", f"--name={container}", "--memory=128m"]
+        program = [str(BIN / "dap"), "dev", *create]
+        begin = time.monotonic()
+        with subprocess.Popen(program, env=self.environment, stdout=subprocess.PIPE, text=True) as told:
+            assert told.stdout
+            # Whoever connects now does not wait for the page, which comes after.
+            assert any(line.startswith(f"{container} runs on ") for line in told.stdout)
+            done = self.try_ssh(user, container, "true")
+            took = time.monotonic() - begin
+            assert done.returncode == 0, done.stderr
+            told.stdout.read()
+        assert told.returncode == 0
+        return took
+
+    def bare(self, container: str) -> float:
+        """The seconds that the engine takes for a container of the same image, and no more."""
+        image = docker("inspect", "--format", "{{.Config.Image}}", f"{self.name}-dev-{container}").strip()
+        begin = time.monotonic()
+        docker("run", "--detach", "--name", f"{self.name}-bare", image, "sleep", "60")
+        took = time.monotonic() - begin
+        docker("rm", "--force", f"{self.name}-bare")
+        return took
+
+    def used_mib(self, names: Sequence[str]) -> list[float]:
+        """The memory that containers take at present."""
+        boxes = [f"{self.name}-dev-{name}" for name in names]
+        lines = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *boxes).splitlines()
+        return [float(found[1]) for line in lines if (found := re.match(r"([\d.]+)MiB /", line))]
+
+    @contextlib.contextmanager
+    def more_of_carols(self, count: int) -> Iterator[list[str]]:
+        """Names of containers that the next deploy makes; they are gone after."""
+        names = [f"many-{number}" for number in range(count)]
+        before = self.settings_file.read_text(encoding="utf-8")
+        written = yaml.safe_load(before)
+        written["dev_containers"] += [
+            {"user": "carol", "environment": "python", "name": name, "port": port, "memory": "128m"}
+            for name, port in zip(names, free_ports(count), strict=True)
+        ]
+        self.settings_file.write_text(yaml.safe_dump(written), encoding="utf-8")
+        yield names
+        self.settings_file.write_text(before, encoding="utf-8")
+        docker("rm", "--force", *(f"{self.name}-dev-{name}" for name in names))
+        self.must("deploy", "--no-verify")
+        assert not [*(self.root / "dev").glob("many-*")]
 
     def change_container(self, index: int, **settings: object) -> None:
         """Change what is written of a development container."""

@@ -9,18 +9,17 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.integration.desks import ALICE, BOB, Desks, running
 from tests.integration.disks import mounted
-from tests.integration.platform import BIN, docker, free_ports
+from tests.integration.platform import docker
 from tests.integration.small import change_settings
 from tests.lab.machine import wait_for
 
@@ -181,67 +180,28 @@ def test_home_that_is_too_large_is_told_at_login_and_in_the_list(desks: Desks) -
 
 @pytest.mark.measures
 def test_container_is_there_soon_and_takes_little(desks: Desks, carols: str) -> None:
-    image = json.loads(docker("inspect", f"{desks.name}-dev-{carols}"))[0]["Config"]["Image"]
     bare, made = [], []
     for _ in range(3):
+        bare.append(desks.bare(carols))
         desks.must("dev", "remove", carols)
-        begin = time.monotonic()
-        docker("run", "--detach", "--name", f"{desks.name}-bare", image, "sleep", "60")
-        bare.append(time.monotonic() - begin)
-        docker("rm", "--force", f"{desks.name}-bare")
-        begin = time.monotonic()
-        create = ["create", "carol", "--environment=python", f"--name={carols}", "--memory=128m"]
-        program = [str(BIN / "dap"), "dev", *create]
-        with subprocess.Popen(program, env=desks.environment, stdout=subprocess.PIPE, text=True) as told:
-            assert told.stdout
-            # Whoever connects now does not wait for the page, which comes after.
-            assert any(line.startswith(f"{carols} runs on ") for line in told.stdout)
-            done = desks.try_ssh("carol", carols, "true")
-            made.append(time.monotonic() - begin)
-            assert done.returncode == 0, done.stderr
-            told.stdout.read()
-        assert told.returncode == 0
+        made.append(desks.first_prompt("carol", carols))
     assert statistics.median(made) - statistics.median(bare) < MORE_SECONDS
-    (usage,) = used_mib(desks, [carols])
+    (usage,) = desks.used_mib([carols])
     assert usage < IDLE_MIB
 
 
-@pytest.fixture
-def many(desks: Desks) -> Iterator[list[str]]:
-    """Names of containers that the next deploy makes."""
-    names = [f"many-{number}" for number in range(MANY)]
-    before = desks.settings_file.read_text(encoding="utf-8")
-    written = yaml.safe_load(before)
-    written["dev_containers"] += [
-        {"user": "carol", "environment": "python", "name": name, "port": port, "memory": "128m"}
-        for name, port in zip(names, free_ports(MANY), strict=True)
-    ]
-    desks.settings_file.write_text(yaml.safe_dump(written), encoding="utf-8")
-    yield names
-    desks.settings_file.write_text(before, encoding="utf-8")
-    docker("rm", "--force", *(f"{desks.name}-dev-{name}" for name in names))
-    desks.must("deploy", "--no-verify")
-    assert not [*(desks.root / "dev").glob("many-*")]
-
-
 @pytest.mark.measures
-def test_many_containers_start_together_and_take_little(desks: Desks, many: list[str]) -> None:
-    begin = time.monotonic()
-    # All of a deploy, and not only its last step.
-    desks.must("deploy", "--no-verify")
-    took = time.monotonic() - begin
-    desks.configure_client()
-    with ThreadPoolExecutor(4) as pool:
-        told = [*pool.map(lambda name: desks.try_ssh("carol", name, "hostname").stdout, many)]
+def test_many_containers_start_together_and_take_little(desks: Desks) -> None:
+    with desks.more_of_carols(MANY) as many:
+        begin = time.monotonic()
+        # All of a deploy, and not only its last step.
+        desks.must("deploy", "--no-verify")
+        took = time.monotonic() - begin
+        desks.configure_client()
+        with ThreadPoolExecutor(4) as pool:
+            told = [*pool.map(lambda name: desks.try_ssh("carol", name, "hostname").stdout, many)]
+        usage = desks.used_mib(many)
     assert told == [f"{name}\n" for name in many]
-    usage = used_mib(desks, many)
     print(f"{MANY} containers: {took:.1f} s, {max(usage):.1f} MiB at most")
     assert took < MANY_SECONDS
     assert max(usage) < IDLE_MIB
-
-
-def used_mib(desks: Desks, names: Sequence[str]) -> list[float]:
-    """The memory that containers take at present."""
-    boxes = [f"{desks.name}-dev-{name}" for name in names]
-    lines = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *boxes).splitlines()
-    return [float(found[1]) for line in lines if (found := re.match(r"([\d.]+)MiB /", line))]

@@ -19,6 +19,8 @@ _CAPABILITIES = """
     SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
     AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
 """.split()  # noqa: SIM905 - as a list they take forty lines
+# Twice what a container gets: a machine runs many, and the lab is what a run of all tests waits for.
+CPU_SHARES = 2048
 START_SECONDS = 120
 STOP_SECONDS = 60
 
@@ -104,6 +106,7 @@ class Machine:
             *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
             *("--security-opt", "systempaths=unconfined", "--cgroupns", "private"),
             *("--device-cgroup-rule", "a *:* rwm", "--stop-signal", "SIGRTMIN+3"),
+            *("--cpu-shares", str(CPU_SHARES)),
             *("--tmpfs", "/run:mode=755,exec", "--tmpfs", "/run/lock"),
             *("--tmpfs", "/tmp:mode=1777,exec"),  # noqa: S108 - the machine's own
             *("--env", "container=docker", *mounts, image),
