@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import gitlab
 import pytest
@@ -18,7 +19,8 @@ from tests.gitlab_double.image_build import double_image
 from tests.gitlab_runner.image_build import runner_images
 from tests.integration.small import SERVICES
 from tests.lab.gpus import GPU_HOST, without_cdi
-from tests.lab.laboratory import Lab
+from tests.lab.host_image import host_image
+from tests.lab.laboratory import SUITES, Lab
 
 HOSTS = ("service1", "runner1", "runner2")
 SETUP_SECONDS = 1800
@@ -44,9 +46,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A service host and two runner hosts, each of another release, with the platform on them."""
     every = {path.parent.name for path in compose_dir().glob("*/service.yml")}
     base = start_engine(tmp_path_factory.mktemp("engine"))
-    runner = runner_images(base)
+    # Where they are missing, one waits for the network while another one is compiled.
+    with ThreadPoolExecutor() as pool:
+        double, hosts = pool.submit(double_image, base), pool.map(host_image, SUITES)
+        runner = runner_images(base)
+        list(hosts)
     pulled = {
-        "gitlab": {"image": double_image(base)},
+        "gitlab": {"image": double.result()},
         "gitlab-runner": {"image": runner["runner"], "helper": runner["helper"]},
     }
     made = Lab(tmp_path_factory.mktemp("lab"), left_out=sorted(every - RUNNING), pulled=pulled)
