@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -91,9 +92,9 @@ def _many(desks: Desks) -> Iterator[Number]:
 def _files(desks: Desks, rounds: int, mib: int) -> Iterator[Number]:
     installed("rsync", "rsync")
     given, back = desks.folder / "given", desks.folder / "back"
-    with given.open("wb") as file, Path("/dev/urandom").open("rb") as source:
+    with given.open("wb") as file:
         for _ in range(mib):
-            file.write(source.read(1024**2))
+            file.write(os.urandom(1024**2))
     ours = Place({name: desks.client("alice", name) for name in ("scp", "ssh")}, ALICE, "/scratch")
     with plain_server(desks.folder / "plain") as theirs:
         for way in ("sftp", "rsync"):

@@ -20,6 +20,7 @@ from tests.container_rules import as_service, broken
 from tests.integration.desks import ALICE, BOB, Desks, running
 from tests.integration.platform import docker, free_ports
 from tests.integration.secret_values import SecretValues
+from tests.packages import installed
 
 WORK = """
 import os, pathlib, tempfile
@@ -131,10 +132,10 @@ def test_files_go_by_sftp_and_rsync(desks: Desks, tmp_path: Path) -> None:
     source = tmp_path / "data"
     source.mkdir()
     (source / "größe.txt").write_text("1")
-    shell = " ".join(desks.client("alice"))
+    rsync, shell = installed("rsync", "rsync"), " ".join(desks.client("alice"))
     for _ in range(2):
         done = subprocess.run(
-            ["rsync", "-a", "--stats", "-e", shell, f"{source}/", f"{ALICE}:synced/"],
+            [rsync, "-a", "--stats", "-e", shell, f"{source}/", f"{ALICE}:synced/"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     assert "Number of regular files transferred: 0" in done.stdout

@@ -134,7 +134,7 @@ def test_vs_code_opens_a_file_and_runs_a_command_as_the_user(browser_page: Page,
     text = browser_page.locator(".editor-instance .view-lines")
     expect(text).to_contain_text("hello from home", timeout=60 * SECONDS)
     browser_page.keyboard.press("Control+Backquote")
-    terminal = browser_page.locator(".terminal-wrapper.active textarea")
+    terminal = browser_page.locator(".terminal-wrapper.active textarea.xterm-helper-textarea")
     proof = home / "proof"
     command = 'echo "$(id -un) $PWD $(python greeting.py) $MLFLOW_TRACKING_URI" >proof\n'
     deadline = time.monotonic() + 120

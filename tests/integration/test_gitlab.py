@@ -282,6 +282,12 @@ def test_setting_up_outlives_a_kill_a_gitlab_that_is_away_and_a_revoked_token(
     try:
         gitlab.seen("/-/stand-in/loading")
         kill_deploy(gitlab, lambda seen: later_jobs_run(seen.containers))
+        # Who is away for long is unhealthy, and the next deploy would say so.
+        gitlab.seen("/-/stand-in/ready")
+        wait_for(
+            lambda: gitlab.container["State"]["Health"]["Status"] == "healthy", "GitLab is healthy again"
+        )
+        gitlab.seen("/-/stand-in/loading")
         with container_events(gitlab, events), ThreadPoolExecutor() as pool:
             back = pool.submit(come_back)
             deployed = json.loads(gitlab.must("deploy", "--no-verify", "--json"))
