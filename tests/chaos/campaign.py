@@ -109,7 +109,11 @@ class DevCreate(Work):
             # Before it was written down.
             return []
         done = platform.dap("dev", "remove", "bob-python", "--with-home", "--yes")
-        return [f"bob-python cannot be removed: {done.stderr}"] if done.returncode else []
+        if done.returncode:
+            return [f"bob-python cannot be removed: {done.stderr}"]
+        # Takes its page away, and what else is told of it.
+        platform.deploy()
+        return []
 
 
 class Campaign:
@@ -179,7 +183,7 @@ class Campaign:
         problems += [] if done.returncode == 0 else [f"the next deploy: {done.stderr.strip()}"]
         seconds, more = self._await_return(set(before), over)
         end = time.monotonic()
-        problems += more + work.end(self.platform) + self._deployed()
+        problems += more + self._deployed() + work.end(self.platform)
         problems += self._lost(self._started_again(before), over)
         return self._outcomes(fault, services, work.name, seconds, problems, (begun, end))
 
