@@ -68,7 +68,8 @@ def _first_prompt(desks: Desks) -> Iterator[Number]:
         desks.must("dev", "remove", "carols")
         return desks.first_prompt("carol", "carols")
 
-    desks.first_prompt("carol", "carols")
+    # SSH knows its name and its key from the first one on; the port stays.
+    desks.must("dev", "create", "carol", "--environment=python", "--name=carols", "--memory=128m")
     desks.configure_client()
     values, others = in_turn(ROUNDS, made, lambda: desks.bare("carols"))
     name = "from dap dev create to the first command over SSH"
